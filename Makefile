@@ -1,0 +1,34 @@
+# The project's commands. Each sets up what it needs; a second call starts within seconds.
+# DBKIT_DATABASE_URL names the PostgreSQL to use; without it an embedded one is started, with its data in .dbkit/.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run ui test lint clean
+
+run: $(VENV)/ready  ## compare all user classes, each alone, and leave results/
+	$(BIN)/python seed.py
+	$(BIN)/locust -f locustfiles/rounds.py --headless --only-summary --users 10 --csv results/run
+
+ui: $(VENV)/ready  ## seed, then the web UI on http://127.0.0.1:8089
+	$(BIN)/python seed.py
+	$(BIN)/locust
+
+test: $(VENV)/ready  ## all tests, against a PostgreSQL of their own
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "dbkit needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+clean:  ## remove what the other commands made
+	rm -rf $(VENV) results .dbkit .mypy_cache .pytest_cache .ruff_cache .hypothesis

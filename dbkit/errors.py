@@ -1,0 +1,8 @@
+"""The one exception for what the user can put right: a wrong option, URL, dataset or server.
+
+Command-line entry points print its message on one line and exit with code 2; nothing else is caught for that.
+"""
+
+
+class DbkitError(Exception):
+    """A user's mistake. The message is one line: what is wrong, and what to type next. It never holds a password."""
