@@ -1,0 +1,260 @@
+"""What one page cost: statements, round trips, rows, and where its time went.
+
+A caller makes a `PageCost` when it asks for the page and enters it (`with cost:`) where the page is read; an engine
+that `meter` has been at fills in the cost of the page in progress, which a `ContextVar` finds under threads, gevent,
+asyncio and `run_sync` alike. With no page in progress a metered engine does what it always did.
+
+The methods of the engine's own dialect instance are wrapped, at a few microseconds a statement; engine events would
+cost several times that, do not show the start of the wait for a connection, and count a BEGIN and a ROLLBACK never
+sent. Adding pages up, and judging them, is left to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import AsyncAdaptedQueuePool, Engine, QueuePool, event
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+_current: ContextVar[PageCost | None] = ContextVar("dbkit_page_cost", default=None)
+
+PARTS = ("queue_ms", "pool_ms", "connect_ms", "db_ms", "client_ms")
+"""The parts of a page's response time, in the order in which they begin; they add up to it."""
+
+COUNTS = ("statements", "round_trips", "rows", "connections")
+"""What is counted of a page."""
+
+
+class PageCost:
+    """The cost of one page. Asked for when made, started when entered, finished when left.
+
+    Times are in seconds of `time.perf_counter`, which all threads of a process share. `statements` are those that the
+    page executed; `round_trips` also counts BEGIN, COMMIT, ROLLBACK and prepares that were really sent; `rows` are
+    those that the server returned; `connections` those opened for this page, whose own round trips count as
+    `connect_s`.
+    """
+
+    __slots__ = (
+        "_connecting_since_s",
+        "_token",
+        "asked_s",
+        "connect_s",
+        "connections",
+        "db_s",
+        "finished_s",
+        "pool_s",
+        "returned_s",
+        "round_trips",
+        "rows",
+        "started_s",
+        "statements",
+    )
+
+    def __init__(self) -> None:
+        self.asked_s = perf_counter()
+        self.started_s = self.finished_s = self.returned_s = self.asked_s
+        self.pool_s = self.connect_s = self.db_s = 0.0
+        self.statements = self.round_trips = self.rows = self.connections = 0
+        self._connecting_since_s: float | None = None
+        self._token: Token[PageCost | None] | None = None
+
+    def __enter__(self) -> PageCost:
+        self._token = _current.set(self)
+        self.started_s = perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.finished_s = self.returned_s = perf_counter()
+        assert self._token is not None
+        _current.reset(self._token)
+
+    def returned(self) -> None:
+        """The page has reached who asked for it: what passed since it was finished is `hop_ms`, the harness's own."""
+        self.returned_s = perf_counter()
+
+    @property
+    def response_ms(self) -> float:
+        """From asking for the page to having it rendered and the connection handed back."""
+        return (self.finished_s - self.asked_s) * 1000
+
+    def as_dict(self) -> dict[str, float]:
+        """All of it by name: `COUNTS`, `PARTS` in milliseconds, and `hop_ms`."""
+        return {
+            "statements": self.statements,
+            "round_trips": self.round_trips,
+            "rows": self.rows,
+            "connections": self.connections,
+            "queue_ms": (self.started_s - self.asked_s) * 1000,
+            "pool_ms": self.pool_s * 1000,
+            "connect_ms": self.connect_s * 1000,
+            "db_ms": self.db_s * 1000,
+            "client_ms": (self.finished_s - self.started_s - self.pool_s - self.connect_s - self.db_s) * 1000,
+            "hop_ms": (self.returned_s - self.finished_s) * 1000,
+        }
+
+
+class _MeteredGet(QueuePool):
+    """A queue pool that charges the wait for a connection to the page in progress."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        cost = _current.get()
+        if cost is None:
+            return super()._do_get()
+        started_s, connect_s = perf_counter(), cost.connect_s
+        try:
+            return super()._do_get()
+        finally:
+            # what went into opening a connection is charged already, and is not waiting
+            cost.pool_s += perf_counter() - started_s - (cost.connect_s - connect_s)
+
+
+class MeteredQueuePool(_MeteredGet):
+    """`QueuePool`, metered: for sync engines."""
+
+
+class MeteredAsyncQueuePool(_MeteredGet, AsyncAdaptedQueuePool):
+    """`AsyncAdaptedQueuePool`, metered: for async engines."""
+
+
+def meter(engine: Engine) -> None:
+    """Charge what `engine` does to the page in progress. An async engine is metered by its `sync_engine`.
+
+    The wait for a connection is charged by the pool's class, one of those above.
+    """
+    dialect = engine.dialect
+    driver = _Asyncpg() if dialect.driver == "asyncpg" else _Psycopg()
+    connect, execute, executemany = dialect.connect, dialect.do_execute, dialect.do_executemany
+    commit, rollback = dialect.do_commit, dialect.do_rollback
+
+    def metered_connect(*args: Any, **kwargs: Any) -> Any:
+        cost = _current.get()
+        if cost is None:
+            return connect(*args, **kwargs)
+        cost._connecting_since_s = perf_counter()
+        try:
+            return connect(*args, **kwargs)
+        except BaseException:
+            _finish_connecting(cost)
+            raise
+
+    def connected(dbapi_connection: Any, record: Any) -> None:
+        # the last of the "connect" listeners: those before it set the new connection up, and belong to opening it
+        cost = _current.get()
+        if cost is not None and cost._connecting_since_s is not None:
+            cost.connections += 1
+            _finish_connecting(cost)
+
+    def metered_statement(run: Callable[..., None]) -> Callable[..., None]:
+        def metered(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+            cost = _current.get()
+            if cost is None or cost._connecting_since_s is not None:
+                return run(cursor, statement, parameters, context)
+            connection = driver.connection_of(cursor)
+            trips = 1 if driver.in_transaction(connection) else 1 + driver.begins(connection)
+            mark = driver.mark(connection, statement)
+            started_s = perf_counter()
+            try:
+                run(cursor, statement, parameters, context)
+            finally:
+                cost.db_s += perf_counter() - started_s
+                cost.statements += 1
+                cost.round_trips += trips + driver.prepares(connection, mark)
+            if (rows := cursor.rowcount) > 0 and cursor.description is not None:
+                cost.rows += rows
+
+        return metered
+
+    def metered_end(run: Callable[[PoolProxiedConnection], None], trips: Callable[[Any], int]) -> Callable[..., None]:
+        def metered(dbapi_connection: PoolProxiedConnection) -> None:
+            cost = _current.get()
+            if cost is None or cost._connecting_since_s is not None:
+                return run(dbapi_connection)
+            connection = driver.plain(dbapi_connection)
+            if not driver.in_transaction(connection):
+                return run(dbapi_connection)  # sends nothing
+            cost.round_trips += trips(connection)
+            started_s = perf_counter()
+            try:
+                run(dbapi_connection)
+            finally:
+                cost.db_s += perf_counter() - started_s
+
+        return metered
+
+    for name, method in {
+        "connect": metered_connect,
+        "do_execute": metered_statement(execute),
+        "do_executemany": metered_statement(executemany),
+        "do_commit": metered_end(commit, lambda connection: 1),
+        "do_rollback": metered_end(rollback, driver.rollback_trips),
+    }.items():
+        setattr(dialect, name, method)
+    event.listen(engine, "connect", connected)
+
+
+def _finish_connecting(cost: PageCost) -> None:
+    assert cost._connecting_since_s is not None
+    cost.connect_s += perf_counter() - cost._connecting_since_s
+    cost._connecting_since_s = None
+
+
+class _Psycopg:
+    """What psycopg (sync, or async behind SQLAlchemy's adapter) will send besides the statement itself.
+
+    Private attributes of psycopg are read, as there are no public ones; a test holds the counts against the wire.
+    """
+
+    def connection_of(self, cursor: Any) -> Any:
+        adapter = getattr(cursor, "_adapt_connection", None)
+        return cursor.connection if adapter is None else adapter._connection
+
+    def plain(self, dbapi_connection: Any) -> Any:
+        return dbapi_connection.driver_connection
+
+    def in_transaction(self, connection: Any) -> bool:
+        return bool(connection.pgconn.transaction_status)  # IDLE is 0
+
+    def begins(self, connection: Any) -> int:
+        return 0 if connection.autocommit else 1
+
+    def mark(self, connection: Any, statement: str) -> int:
+        return int(connection._prepared._prepared_idx)
+
+    def prepares(self, connection: Any, mark: int) -> int:
+        return int(connection._prepared._prepared_idx) - mark
+
+    def rollback_trips(self, connection: Any) -> int:
+        # psycopg forgets its prepared statements at a ROLLBACK and has the server forget them too
+        return 2 if connection._prepared._names else 1
+
+
+class _Asyncpg:
+    """The same for asyncpg behind SQLAlchemy's adapter, whose connection is asked rather than asyncpg's."""
+
+    def connection_of(self, cursor: Any) -> Any:
+        return cursor._adapt_connection
+
+    def plain(self, dbapi_connection: Any) -> Any:
+        return dbapi_connection.dbapi_connection
+
+    def in_transaction(self, connection: Any) -> bool:
+        return connection._transaction is not None
+
+    def begins(self, connection: Any) -> int:
+        return 0 if connection.autocommit else 1
+
+    def mark(self, connection: Any, statement: str) -> int:
+        cache = connection._prepared_statement_cache
+        return 1 if cache is None or statement not in cache else 0
+
+    def prepares(self, connection: Any, mark: int) -> int:
+        return mark
+
+    def rollback_trips(self, connection: Any) -> int:
+        return 1
