@@ -1,0 +1,27 @@
+"""The Locust side of dbkit: importing it makes dbkit's options, users and shapes part of the locustfile that does.
+
+    from dbkit.load import AsyncPageUser, SyncPageUser
+
+Locust must have patched the process before psycopg is imported: psycopg picks how it waits at import, and unpatched
+it blocks every user at each statement. So this package imports Locust first, and refuses to run where psycopg came
+earlier.
+"""
+
+import sys
+
+import locust  # noqa: F401  # patches the process
+import psycopg.waiting
+from gevent import monkey
+
+if not monkey.is_module_patched("select") or psycopg.waiting.wait is psycopg.waiting.wait_c:
+    print(
+        "dbkit: error: psycopg was imported before gevent patched the process, so that each statement would block all"
+        " users; import locust (or dbkit.load) first, before psycopg, sqlalchemy engines and dbkit's other modules",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+from dbkit.load import plugin  # noqa: F401  # listens to Locust's events from here on
+from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser
+
+__all__ = ("AsyncPageUser", "PageUser", "SyncPageUser")

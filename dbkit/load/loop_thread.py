@@ -1,0 +1,149 @@
+"""One asyncio loop in one native thread, callable from the greenlets of a gevent-patched process.
+
+asyncio cannot run inside gevent's hub, and Locust's users are greenlets; so coroutines run in a thread of their own,
+on uvloop (asyncio's own loop needs `selectors`, which gevent has patched), and a caller's greenlet sleeps until its
+own is done while the others go on. Finished calls come back in batches through one `async_` watcher of the hub, which
+is the only thing that wakes it from another thread. What runs in the loop is left to the callers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar, cast
+
+import gevent
+import uvloop
+from gevent import monkey
+from gevent.hub import Waiter
+
+Result = TypeVar("Result")
+
+CANCEL_TIMEOUT_S = 10
+"""How long `stop` waits for cancelled calls to end; their drivers give up after a few seconds themselves."""
+
+_start_new_thread = monkey.get_original("_thread", "start_new_thread")
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
+_get_ident = monkey.get_original("_thread", "get_ident")
+
+
+class LoopThreadError(RuntimeError):
+    """The loop thread was called in a way that could never answer."""
+
+
+class LoopThread:
+    """A running loop thread. It belongs to the hub of the thread that made it; make one after any fork."""
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._hub = gevent.get_hub()
+        self._calls: set[_Call[Any]] = set()
+        self._finished: deque[_Call[Any]] = deque()
+        self._watcher = self._hub.loop.async_()
+        self._watcher.start(self._wake_callers)
+        self._stopping = False
+        self._ended = _allocate_lock()
+        self._ended.acquire()
+        self._ident: int = _start_new_thread(self._run_loop, ())
+
+    def run(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Run `function()` in the loop and return its result, or raise its exception with its traceback.
+
+        Only the calling greenlet waits. If it is killed meanwhile, the coroutine is cancelled, and the kill goes on at
+        once. Raises LoopThreadError when called from the loop's own thread, from a thread with another hub, or after
+        `stop`.
+        """
+        if _get_ident() == self._ident:
+            raise LoopThreadError("the loop thread cannot wait for itself; await the coroutine instead")
+        if gevent.get_hub() is not self._hub:
+            raise LoopThreadError("the loop thread is called from another thread than the one that made it")
+        if self._stopping:
+            raise LoopThreadError("the loop thread has been stopped; make a new one")
+        return self._call(function)
+
+    def stop(self, clean_up: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """Cancel what still runs, wait for it, run `clean_up()` in the loop, and wait for the thread to end.
+
+        Callers that were waiting get `asyncio.CancelledError`. Stopping again does nothing. Raises what `clean_up`
+        raises, after the thread has ended.
+        """
+        if self._stopping:
+            return
+        self._stopping = True
+        try:
+            self._call(self._cancel_all)
+            if clean_up is not None:
+                self._call(clean_up)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            # held from here for the moments in which the thread closes its loop
+            self._ended.acquire()
+            self._watcher.close()
+
+    def _call(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        call = _Call(function)
+        self._loop.call_soon_threadsafe(self._begin, call)
+        try:
+            call.waiter.get()
+        except BaseException:
+            self._loop.call_soon_threadsafe(call.cancel)
+            raise
+        if call.error is not None:
+            raise call.error
+        return cast(Result, call.result)
+
+    def _run_loop(self) -> None:
+        try:
+            asyncio.set_event_loop(self._loop)
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+        finally:
+            self._ended.release()
+
+    def _begin(self, call: _Call[Any]) -> None:
+        self._calls.add(call)
+        call.task = self._loop.create_task(call.run())
+        call.task.add_done_callback(lambda task: self._finish(call))
+
+    def _finish(self, call: _Call[Any]) -> None:
+        self._calls.discard(call)
+        self._finished.append(call)
+        self._watcher.send()
+
+    def _wake_callers(self) -> None:
+        while self._finished:
+            call = self._finished.popleft()
+            call.waiter.switch(call)
+
+    async def _cancel_all(self) -> None:
+        this = asyncio.current_task()
+        for call in self._calls:
+            if call.task is not this:
+                call.cancel()
+        # tasks that the calls have started, such as closing a session, are left to finish
+        if others := asyncio.all_tasks() - {this}:
+            await asyncio.wait(others, timeout=CANCEL_TIMEOUT_S)
+
+
+class _Call(Generic[Result]):
+    """One call on its way through the loop and back; the loop's thread alone touches its task."""
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> None:
+        self.function = function
+        self.waiter = Waiter()
+        self.task: asyncio.Task[None] | None = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    async def run(self) -> None:
+        try:
+            self.result = await self.function()
+        except BaseException as error:  # whatever it is, it is the caller's
+            self.error = error
+
+    def cancel(self) -> None:
+        # once: a second cancellation would break off the driver's cancelling of its query
+        if self.task is not None and not self.task.cancelling():
+            self.task.cancel()

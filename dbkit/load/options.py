@@ -1,0 +1,117 @@
+"""dbkit's options on Locust's command line, in its configuration and environment, and in the web form.
+
+Values reach the workers with Locust's own spawn message; all but the database's URL, which each process keeps to itself
+and which is in no form and no message. What Locust's web form would let through unchecked is checked here as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Response, jsonify, request
+from locust.argument_parser import LocustArgumentParser, get_parser
+from locust.web import WebUI
+
+from dbkit import arguments
+from dbkit.arguments import read_settings
+from dbkit.database import Settings
+from dbkit.errors import DbkitError
+
+PAGE_ORDERS = ("random", "sequential")
+
+LOCUST_FORM_FIELDS = frozenset(
+    {"user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile"}
+)
+"""Fields that Locust's own form posts, and checks itself."""
+
+
+def add_options(parser: LocustArgumentParser) -> None:
+    """Add every option of dbkit to Locust's parser (a listener of `init_command_line_parser`)."""
+    arguments.add_database_url(parser).include_in_web_ui = False  # type: ignore[attr-defined]
+    arguments.add_page_size(parser)
+    parser.add_argument(
+        "--page-order",
+        choices=PAGE_ORDERS,
+        default="random",
+        env_var="DBKIT_PAGE_ORDER",
+        help="which page a user reads next: any, or each in turn from the first; default random",
+    )
+    parser.add_argument(
+        "--think-time",
+        type=arguments.seconds(0),
+        default=0.0,
+        metavar="<seconds>",
+        env_var="DBKIT_THINK_TIME",
+        help="how long a user waits between two pages; default 0",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="<number>",
+        env_var="DBKIT_SEED",
+        help="where random choices start, so that a run can be repeated: the same pages in the same order; default 1",
+    )
+    arguments.add_settings(parser)
+
+
+def guard_web_form(web_ui: WebUI, check: Callable[[Settings], None]) -> None:
+    """Have the web UI refuse a run with bad values, and a run that another site's page asks for.
+
+    Locust's form posts text, ignores the options' types and choices, and would set any option by its name; and its
+    server answers every origin. `check` raises DbkitError for settings that are good one by one but not together.
+    """
+
+    def refuse_bad_values() -> Response | None:
+        if request.method != "POST" or request.endpoint != "locust.swarm":
+            return None
+        reason = _reason_against_form(web_ui, check)
+        return None if reason is None else _refusal(reason)
+
+    assert web_ui.app is not None
+    web_ui.app.before_request(_refuse_other_sites)
+    web_ui.app.before_request(refuse_bad_values)
+
+
+def _refuse_other_sites() -> Response | None:
+    origin = request.headers.get("Origin")
+    if request.method in ("GET", "HEAD", "OPTIONS") or origin is None or urlsplit(origin).netloc == request.host:
+        return None
+    return _refusal(f"a page of another site ({origin}) may not do this", status=403)
+
+
+def _reason_against_form(web_ui: WebUI, check: Callable[[Settings], None]) -> str | None:
+    """Why a run with the posted values would not do, or None."""
+    shown = get_parser().args_included_in_web_ui
+    posted = {}
+    for name, value in request.form.items():
+        if name in LOCUST_FORM_FIELDS:
+            continue
+        if name not in shown:
+            return f"{name} cannot be set from the web form; give it on the command line"
+        try:
+            posted[name] = _read_value(shown[name], value)
+        except (argparse.ArgumentTypeError, ValueError) as error:
+            return f"--{name.replace('_', '-')}: {error}"
+    try:
+        check(read_settings(argparse.Namespace(**vars(web_ui.environment.parsed_options) | posted)))
+    except DbkitError as mistake:
+        return str(mistake)
+    return None
+
+
+def _read_value(option: argparse.Action, text: str) -> Any:
+    """What the command line would make of `text`. Raises ArgumentTypeError or ValueError where it would refuse it."""
+    if option.choices is not None and text not in option.choices:
+        raise ValueError(f"{text!r} is no good; choose from {', '.join(option.choices)}")
+    return option.type(text) if callable(option.type) else text
+
+
+def _refusal(message: str, status: int = 200) -> Response:
+    # Locust's form shows the message of a 200 only
+    response = jsonify({"success": False, "message": message, "host": None})
+    response.status_code = status
+    return response

@@ -1,0 +1,82 @@
+"""Every user class: one stack with one loading strategy. Ramp them in the web UI, or name some on the command line.
+
+    locust                                                      # the web UI, all classes
+    locust --headless -u 20 -r 20 -t 20s PsycopgJoined AsyncpgJoined
+
+Run at once in one process, classes hold each other up, and their ranking can invert: mixed runs are for watching.
+To compare, run them one at a time with rounds.py. A class of your own is two lines, as below, with any function
+`(session, page, page_size) -> rendered page`.
+"""
+
+from dbkit.load import AsyncPageUser, SyncPageUser
+from dbkit.paging import core, joined, lazy, selectin, subquery
+
+
+class PsycopgLazy(SyncPageUser):
+    page_function = lazy
+
+
+class PsycopgSelectin(SyncPageUser):
+    page_function = selectin
+
+
+class PsycopgJoined(SyncPageUser):
+    page_function = joined
+
+
+class PsycopgSubquery(SyncPageUser):
+    page_function = subquery
+
+
+class PsycopgCore(SyncPageUser):
+    page_function = core
+
+
+class PsycopgAsyncLazy(AsyncPageUser):
+    stack = "psycopg-async"
+    page_function = lazy
+
+
+class PsycopgAsyncSelectin(AsyncPageUser):
+    stack = "psycopg-async"
+    page_function = selectin
+
+
+class PsycopgAsyncJoined(AsyncPageUser):
+    stack = "psycopg-async"
+    page_function = joined
+
+
+class PsycopgAsyncSubquery(AsyncPageUser):
+    stack = "psycopg-async"
+    page_function = subquery
+
+
+class PsycopgAsyncCore(AsyncPageUser):
+    stack = "psycopg-async"
+    page_function = core
+
+
+class AsyncpgLazy(AsyncPageUser):
+    stack = "asyncpg"
+    page_function = lazy
+
+
+class AsyncpgSelectin(AsyncPageUser):
+    stack = "asyncpg"
+    page_function = selectin
+
+
+class AsyncpgJoined(AsyncPageUser):
+    stack = "asyncpg"
+    page_function = joined
+
+
+class AsyncpgSubquery(AsyncPageUser):
+    stack = "asyncpg"
+    page_function = subquery
+
+
+class AsyncpgCore(AsyncPageUser):
+    stack = "asyncpg"
+    page_function = core
