@@ -8,19 +8,33 @@ gate stays open, and pages are in no slot. When to open and close it is left to 
 from __future__ import annotations
 
 from types import TracebackType
+from typing import NamedTuple
 
 import gevent
 from gevent.event import Event
 
-Slot = int
-"""The number of a slot in its schedule, from 0."""
+
+class Slot(NamedTuple):
+    """Where a page counts."""
+
+    number: int | None
+    """Of the slot in its schedule, from 0; None without a schedule."""
+    measured: bool
+    """False in a slot's warm-up."""
+
+    def as_dict(self) -> dict[str, int | bool | None]:
+        """By the names that a page's context has for it."""
+        return {"slot": self.number, "measured": self.measured}
+
+
+NO_SLOT = Slot(None, True)
 
 
 class Gate:
     """One for a process; all its users pass it. It starts open, in no slot."""
 
     def __init__(self) -> None:
-        self.slot: Slot | None = None
+        self.slot = NO_SLOT
         self.reading = 0
         """Pages in flight: asked for and not yet returned."""
         self._open = Event()
@@ -28,7 +42,7 @@ class Gate:
         self._idle = Event()
         self._idle.set()
 
-    def __enter__(self) -> Slot | None:
+    def __enter__(self) -> Slot:
         """Wait until the gate is open; the slot that the page counts in."""
         self._open.wait()
         self.reading += 1
@@ -42,8 +56,8 @@ class Gate:
         if not self.reading:
             self._idle.set()
 
-    def open(self, slot: Slot | None) -> None:
-        """Let pages be read, counting in `slot`."""
+    def open(self, slot: Slot) -> None:
+        """Let pages be read, counting in `slot`; while it is open, count the next ones in another."""
         self.slot = slot
         self._open.set()
 

@@ -13,14 +13,23 @@ from urllib.parse import urlsplit
 
 from flask import Response, jsonify, request
 from locust.argument_parser import LocustArgumentParser, get_parser
+from locust.env import Environment
 from locust.web import WebUI
 
 from dbkit import arguments
 from dbkit.arguments import read_settings
 from dbkit.database import Settings
 from dbkit.errors import DbkitError
+from dbkit.load.schedule import RoundsShape
 
 PAGE_ORDERS = ("random", "sequential")
+
+OPTIONS_TOLD = (
+    *("num_users", "page_size", "page_order", "think_time", "seed"),
+    *("pool_size", "max_overflow", "pool_timeout", "statement_timeout", "end"),
+    *("rounds", "slot_time", "warm_up", "drain_timeout", "processes"),
+)
+"""Options that a result names, as they bear on its figures."""
 
 LOCUST_FORM_FIELDS = frozenset(
     {"user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile"}
@@ -56,6 +65,61 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="where random choices start, so that a run can be repeated: the same pages in the same order; default 1",
     )
     arguments.add_settings(parser)
+    parser.add_argument(
+        "--rounds",
+        type=arguments.whole_number(1),
+        default=5,
+        metavar="<number>",
+        env_var="DBKIT_ROUNDS",
+        help="how many times each user class has its turn in a schedule of rounds; default 5",
+    )
+    parser.add_argument(
+        "--slot-time",
+        type=arguments.seconds(0, above=True),
+        default=1.0,
+        metavar="<seconds>",
+        env_var="DBKIT_SLOT_TIME",
+        help="how long pages are measured in each turn; default 1",
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=arguments.seconds(0),
+        default=0.3,
+        metavar="<seconds>",
+        env_var="DBKIT_WARM_UP",
+        help="how long users read before that, in no figure; default 0.3",
+    )
+    parser.add_argument(
+        "--drain-timeout",
+        type=arguments.seconds(0),
+        default=10.0,
+        metavar="<seconds>",
+        env_var="DBKIT_DRAIN_TIMEOUT",
+        help="how long a page may go on after its turn before it is cut off and counted as unfinished; default 10",
+    )
+    parser.add_argument(
+        "--reference",
+        default="",
+        metavar="<class>",
+        env_var="DBKIT_REFERENCE",
+        help="user class that the others are compared with; default the slowest",
+    )
+
+
+def check_together(environment: Environment) -> None:
+    """Raise DbkitError for options that are good one by one but not together, or not for the chosen classes."""
+    options: Any = environment.parsed_options
+    names = environment.user_classes_by_name
+    if options.reference and options.reference not in names:
+        raise DbkitError(f"--reference {options.reference} is not among the classes: {', '.join(sorted(names))}")
+    if isinstance(environment.shape_class, RoundsShape):
+        for flag, is_given, advice in (
+            ("--run-time", options.run_time, "rounds end by themselves: set --rounds and --slot-time"),
+            ("--reset-stats", options.reset_stats, "warm-ups are left out anyway: set --warm-up"),
+            ("--class-picker", options.class_picker, "name the classes on the command line"),
+        ):
+            if is_given:
+                raise DbkitError(f"{flag} does not go with rounds; {advice}")
 
 
 def guard_web_form(web_ui: WebUI, check: Callable[[Settings], None]) -> None:

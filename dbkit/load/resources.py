@@ -71,6 +71,11 @@ class Resources:
             self._loop_thread = LoopThread()
         return self._loop_thread
 
+    @property
+    def started_loop_thread(self) -> LoopThread | None:
+        """The loop thread, or None where no async page has been read yet."""
+        return self._loop_thread
+
     def close(self) -> None:
         """Cancel what still runs and close all connections. No user may be reading any more."""
         if self._loop_thread is not None:

@@ -24,9 +24,9 @@ from locust.env import Environment
 
 from dbkit.cost import PageCost
 from dbkit.database import Stack
-from dbkit.load import plugin
 from dbkit.load.failures import PageFailure
 from dbkit.load.resources import page_bytes
+from dbkit.load.state import load_of
 from dbkit.paging import RenderedPage, read_page, read_page_async
 
 
@@ -47,7 +47,7 @@ class PageUser(User):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        self.load = plugin.load_of(environment)
+        self.load = load_of(environment)
         self.resources = self.load.resources
         self.options = self.load.options
         self.pages = self._page_numbers()
@@ -91,7 +91,7 @@ class PageUser(User):
                 response_time=cost.response_ms,
                 response_length=length,
                 exception=failure,
-                context={"user_class": type(self).__name__, "page": page, "slot": slot, **cost.as_dict()},
+                context={"user_class": type(self).__name__, "page": page, **slot.as_dict(), **cost.as_dict()},
             )
 
     def _page_numbers(self) -> Iterator[int]:

@@ -1,0 +1,100 @@
+"""When a test has ended: its result, made once, to the files and the terminal.
+
+What a result holds is `dbkit.result`'s, and how it looks `dbkit.files`' and `dbkit.console`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import defaultdict
+from typing import Any
+
+import psycopg
+from locust.env import Environment
+
+from dbkit.console import print_result
+from dbkit.errors import DbkitError
+from dbkit.files import write_files
+from dbkit.load.options import OPTIONS_TOLD
+from dbkit.load.schedule import Conductor, RoundsShape
+from dbkit.load.state import Load
+from dbkit.provenance import describe_client, describe_server
+from dbkit.result import Result, result_of_mixed_run, result_of_rounds
+from dbkit.tally import Tally
+
+logger = logging.getLogger(__name__)
+
+
+class Outputs:
+    """The outputs of a single process or a master."""
+
+    def __init__(self, load: Load, conductor: Conductor) -> None:
+        self.result: Result | None = None
+        """Of the last test that has ended."""
+        self._load = load
+        self._conductor = conductor
+        self._printed = False
+
+    def on_test_stop(self, environment: Environment, **_: Any) -> None:
+        """Make the result and write its files."""
+        self.result = self._rounds() if isinstance(environment.shape_class, RoundsShape) else self._mixed_run()
+        self._printed = False
+        if prefix := self._load.options.csv_prefix:
+            try:
+                write_files(self.result, prefix)
+            except DbkitError as mistake:
+                logger.error("%s", mistake)
+                environment.process_exit_code = 2
+
+    def on_quit(self, **_: Any) -> None:
+        """Print the last result: after Locust's own tables, so that it is what one sees."""
+        if self.result is not None and self.result.strategies and not self._printed:
+            self._printed = True
+            sys.stderr.flush()
+            print_result(self.result)
+
+    def _rounds(self) -> Result:
+        load, recorder = self._load, self._load.recorder
+        for slot in self._conductor.slots:
+            slot.processes = list(recorder.process_slots[slot.number].values())
+            for key, tally in recorder.tallies.items():
+                if key.slot == slot.number:
+                    (slot.measured if key.measured else slot.warm_up).merge(tally)
+        return result_of_rounds(
+            self._conductor.slots,
+            load.user_classes,
+            end=load.options.end,
+            planned_slots=self._conductor.planned,
+            measured_on=self._measured_on(),
+            reference=load.options.reference or None,
+        )
+
+    def _mixed_run(self) -> Result:
+        load = self._load
+        tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        for key, tally in load.recorder.tallies.items():
+            tallies[key.user_class].merge(tally)
+        return result_of_mixed_run(
+            tallies,
+            load.user_classes,
+            seconds=time.perf_counter() - load.began_s,
+            users=load.options.num_users,
+            end=load.options.end,
+            measured_on=self._measured_on(),
+        )
+
+    def _measured_on(self) -> dict[str, Any]:
+        load = self._load
+        server: dict[str, Any] | None = None
+        if load.needs_database:
+            try:
+                server = describe_server(load.database)
+            except psycopg.Error as error:
+                logger.warning("the server could not be asked for its settings: %s", type(error).__name__)
+        return {
+            **describe_client(),
+            "server": server,
+            "options": {name: getattr(load.options, name) for name in OPTIONS_TOLD},
+        }

@@ -1,0 +1,72 @@
+"""Every page into a tally by slot and user class, and the workers' tallies into the master's.
+
+Pages are taken from Locust's `request` event and travel in Locust's own report, so that dbkit's totals are Locust's.
+What the figures mean together is left to `dbkit.result`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from dbkit.load.gate import Slot
+from dbkit.result import ProcessSlot
+from dbkit.tally import Tally
+
+
+class Key(NamedTuple):
+    """What a tally is of."""
+
+    user_class: str
+    slot: int | None
+    """None for pages in no slot: a run without a schedule."""
+    measured: bool
+    """False for a slot's warm-up, which is in no figure but the totals."""
+
+
+@dataclass
+class Recorder:
+    """The tallies of one process, and on a master those of all."""
+
+    tallies: defaultdict[Key, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    process_slots: defaultdict[int, dict[str, ProcessSlot]] = field(default_factory=lambda: defaultdict(dict))
+    """By slot, then by the process's Locust id."""
+
+    def on_request(
+        self, context: Mapping[str, Any], response_time: float, exception: Exception | None, **_: Any
+    ) -> None:
+        """A listener of Locust's `request` event. What is no page of dbkit's is passed over."""
+        if "user_class" in context and "client_ms" in context:
+            key = Key(context["user_class"], context["slot"], context["measured"])
+            self.tallies[key].add(context, response_time, exception is not None)
+
+    def add_unfinished(self, user_class: str, slot: Slot) -> None:
+        """A page was cut off."""
+        self.tallies[Key(user_class, slot.number, slot.measured)].unfinished += 1
+
+    def take_message(self) -> dict[str, Any]:
+        """All that has been recorded since the last time, in plain values for sending."""
+        message = {
+            "tallies": [[list(key), tally.as_message()] for key, tally in self.tallies.items()],
+            "process_slots": [
+                [slot, client_id, asdict(told)]
+                for slot, processes in self.process_slots.items()
+                for client_id, told in processes.items()
+            ],
+        }
+        self.clear()
+        return message
+
+    def merge_message(self, message: Mapping[str, Any]) -> None:
+        """Add what another process took."""
+        for key, tally in message["tallies"]:
+            self.tallies[Key(*key)].merge(Tally.from_message(tally))
+        for slot, client_id, told in message["process_slots"]:
+            self.process_slots[slot][client_id] = ProcessSlot(**told)
+
+    def clear(self) -> None:
+        """Forget everything, as at the start of a test."""
+        self.tallies.clear()
+        self.process_slots.clear()

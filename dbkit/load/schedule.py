@@ -1,0 +1,156 @@
+"""Rounds: every user class alone for one slot, in random order, again and again, as a Locust shape.
+
+A locustfile takes part by one class:
+
+    class Rounds(RoundsShape):
+        '''One class at a time.'''
+
+The whole schedule runs inside one `tick()`: spawn a slot's users before a closed gate, open it, leave the warm-up out
+of the figures, close it, wait until nothing is in flight and every process has reported, take the users away, next.
+Ticks a second apart would cut pages and mix slots. The other side of a slot is `dbkit.load.slots`'s, figures
+`dbkit.result`'s.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import gevent
+from locust import LoadTestShape, User
+from locust.env import Environment
+from locust.runners import MasterRunner
+
+from dbkit.load.progress import slot_progress
+from dbkit.load.slots import CLOSE, CLOSED, MEASURE, OPEN, PARK
+from dbkit.load.state import Load
+from dbkit.machine import ServerProcesses, read_machine
+from dbkit.result import Slot
+
+logger = logging.getLogger(__name__)
+
+USERS_A_SECOND = 100
+"""How fast users are spawned: as fast as Locust does without a warning."""
+USERS_TIMEOUT_S = 60
+"""How long all of a slot's users may take to be there, or to be gone."""
+REPORT_MARGIN_S = 10
+"""How much longer than the drain timeout a process may take to report."""
+REPEATS_SHARE = 0.1
+"""How many disturbed slots may be run again: this share of all that are planned, rounded up."""
+POLL_S = 0.005
+
+
+_conductors: WeakKeyDictionary[Environment, Conductor] = WeakKeyDictionary()
+
+
+def plan(user_classes: Sequence[type[User]], rounds: int, seed: int) -> Iterator[list[type[User]]]:
+    """The classes of each round: every one once, in an order shuffled from `seed`."""
+    shuffled = random.Random(f"rounds/{seed}")
+    # Locust passes class names through a set: sorted first, the same seed gives the same order
+    in_order = sorted(user_classes, key=lambda user_class: user_class.__name__)
+    for _ in range(rounds):
+        yield shuffled.sample(in_order, len(in_order))
+
+
+class RoundsShape(LoadTestShape):
+    """Isolated, interleaved slots: by `-u`, `--rounds`, `--slot-time`, `--warm-up` and the classes chosen."""
+
+    abstract = True
+    use_common_options = True
+
+    def tick(self) -> None:
+        """Run the whole schedule; Locust then ends the test."""
+        assert self.runner is not None
+        _conductors[self.runner.environment].conduct()
+
+
+class Conductor:
+    """Runs the slots of a schedule, in a single process or in the master."""
+
+    def __init__(self, load: Load) -> None:
+        self.slots: list[Slot] = []
+        """What has been run, without the tallies, which the recorder holds."""
+        self.planned = 0
+        self._load = load
+        self._runner = cast(Any, load.environment.runner)
+        self._closed: set[str] = set()
+        """The processes that have reported the slot that is being closed."""
+        _conductors[load.environment] = self
+        self._runner.register_message(CLOSED, self._on_closed)
+
+    def _on_closed(self, msg: Any, **_: Any) -> None:
+        self._closed.add(msg.data["client_id"])
+
+    def conduct(self) -> None:
+        """Run every slot of the schedule that the options ask for."""
+        options = self._load.options
+        user_classes = self._load.environment.user_classes
+        server = ServerProcesses.find(self._load.database) if self._load.needs_database else None
+        self.slots.clear()
+        self.planned = options.rounds * len(user_classes)
+        repeats_allowed = math.ceil(self.planned * REPEATS_SHARE)
+        repeats = 0
+        began_s = time.perf_counter()
+        with slot_progress(options.rounds) as show:
+            for number, classes in enumerate(plan(user_classes, options.rounds, options.seed), start=1):
+                left = deque(classes)
+                while left:
+                    user_class = left.popleft()
+                    show(number, user_class.__name__, self.planned + repeats)
+                    slot = self._run_slot(number, user_class, server, began_s)
+                    if slot.is_disturbed and repeats < repeats_allowed:
+                        repeats += 1
+                        slot.replaced = True
+                        left.append(user_class)
+
+    def _run_slot(
+        self, round_number: int, user_class: type[User], server: ServerProcesses | None, schedule_began_s: float
+    ) -> Slot:
+        options, send = self._load.options, self._runner.send_message
+        number = {"slot": len(self.slots)}
+        send(PARK)
+        self._have_users(options.num_users, user_class)
+        began_s = time.perf_counter() - schedule_began_s
+        send(OPEN, number)
+        gevent.sleep(options.warm_up)
+        server_before_s = server.cpu_s() if server else None
+        before = read_machine()
+        send(MEASURE, number)
+        gevent.sleep(options.slot_time)
+        self._closed.clear()
+        send(CLOSE, number)
+        # at once, as what is in flight at this edge stands for what was in flight at the other
+        after = read_machine()
+        server_after_s = server.cpu_s() if server else None
+        slot = Slot(number["slot"], round_number, user_class.__name__, options.num_users, began_s, before, after)
+        if server_before_s is not None and server_after_s is not None:
+            slot.server_cpu_s = server_after_s - server_before_s
+        self.slots.append(slot)
+        self._wait("reports", lambda: self._closed >= self._reading(), options.drain_timeout + REPORT_MARGIN_S)
+        self._have_users(0, user_class)
+        return slot
+
+    def _have_users(self, count: int, user_class: type[User]) -> None:
+        self._runner.start(count, USERS_A_SECOND, user_classes=[user_class])
+        self._wait(f"{count} users", lambda: self._runner.user_count == count, USERS_TIMEOUT_S)
+
+    def _reading(self) -> set[str]:
+        """The processes that read pages now."""
+        if isinstance(self._runner, MasterRunner):
+            clients = self._runner.clients
+            return {client.id for client in clients.spawning + clients.running}
+        return {self._runner.client_id}
+
+    def _wait(self, what: str, is_so: Callable[[], bool], timeout_s: float) -> None:
+        until_s = time.perf_counter() + timeout_s
+        while not is_so():
+            if time.perf_counter() > until_s:
+                logger.warning("waited %.0f s in vain for %s of a slot; going on without", timeout_s, what)
+                return
+            gevent.sleep(POLL_S)

@@ -1,0 +1,116 @@
+"""dbkit's side of one Locust environment: what lasts as long as the process, and what lasts for one test.
+
+It knows which database is to be read and whether it is good. It listens to nothing: `dbkit.load.plugin` calls it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from gevent.event import Event
+from locust.env import Environment
+from locust.runners import MasterRunner
+
+from dbkit.arguments import read_settings
+from dbkit.database import DatabaseUrl, Settings, check_server, find_database
+from dbkit.dataset import read_shape
+from dbkit.errors import DbkitError
+from dbkit.load.gate import NO_SLOT, Gate
+from dbkit.load.recorder import Recorder
+from dbkit.load.resources import Resources
+from dbkit.result import UserClass
+
+_loads: WeakKeyDictionary[Environment, Load] = WeakKeyDictionary()
+
+
+class Load:
+    """What dbkit keeps for an environment. Made once, when Locust has parsed its options."""
+
+    def __init__(self, environment: Environment) -> None:
+        assert environment.parsed_options is not None
+        self.environment = environment
+        self.options: argparse.Namespace = environment.parsed_options
+        self.gate = Gate()
+        self.recorder = Recorder()
+        self.checked = Event()
+        """Set once the database has been found good."""
+        self.began_s = 0.0
+        """When the test began, by `time.perf_counter`."""
+        # out of the options before anything is sent or shown; a master's would also overwrite its workers'
+        self._url: DatabaseUrl | None = vars(self.options).pop("database_url")
+        self._resources: Resources | None = None
+        _loads[environment] = self
+
+    @property
+    def resources(self) -> Resources:
+        """What the users of the running test share."""
+        assert self._resources is not None, "no test is running"
+        return self._resources
+
+    @property
+    def database(self) -> DatabaseUrl:
+        """The database that this process was given, else the embedded one."""
+        if self._url is None:
+            self._url = find_database()
+        return self._url
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether this process or its children read pages. A master of separate workers may have no database."""
+        return not isinstance(self.environment.runner, MasterRunner) or bool(self._url or self.options.processes)
+
+    @property
+    def user_classes(self) -> dict[str, UserClass]:
+        """The chosen user classes that read pages, by name."""
+        return {
+            user_class.__name__: UserClass(user_class.__name__, user_class.stack, user_class.page_function.__name__)
+            for user_class in cast(list[Any], self.environment.user_classes)
+            if hasattr(user_class, "stack") and hasattr(user_class, "page_function")
+        }
+
+    def check(self) -> None:
+        """Raise DbkitError unless the database is there, holds the dataset and allows the pools."""
+        read_shape(self.database)
+        self.check_pools(read_settings(self.options))
+
+    def check_pools(self, settings: Settings) -> None:
+        """Raise DbkitError where the pools could open more connections than the server allows."""
+        if not self.needs_database:
+            return
+        allowed = check_server(self.database).connections_allowed
+        stacks = len({user_class.stack for user_class in self.user_classes.values()})
+        processes = self.options.processes or 1
+        of_one_stack = processes * settings.pool_capacity
+        if self.options.headless:
+            of_one_stack = min(of_one_stack, self.options.num_users or 1)
+        if stacks * of_one_stack > allowed:
+            raise DbkitError(
+                f"the pools could open {stacks * of_one_stack} connections ({processes} processes, {stacks} stacks,"
+                f" pools of {settings.pool_size} + {settings.max_overflow}), but the server allows {allowed};"
+                " lower --pool-size or --max-overflow, choose classes of fewer stacks, or raise max_connections"
+            )
+
+    def begin_test(self) -> None:
+        """Forget the last test; where pages are read, take the options and the dataset as they are now."""
+        self.checked.wait()
+        self.recorder.clear()
+        self.began_s = time.perf_counter()
+        if not isinstance(self.environment.runner, MasterRunner):
+            self._resources = Resources(
+                self.database, read_settings(self.options), read_shape(self.database), self.options.page_size
+            )
+
+    def end_test(self) -> None:
+        """Close what the test had open. Its users are gone."""
+        if self._resources is not None:
+            self._resources.close()
+            self._resources = None
+        self.gate.open(NO_SLOT)
+
+
+def load_of(environment: Environment) -> Load:
+    """dbkit's side of `environment`."""
+    return _loads[environment]

@@ -1,0 +1,113 @@
+"""What the machine did meanwhile: stolen time, pressure, and the CPU time of all, of this process and of the server.
+
+Everything is read off counters that only grow, so that the difference of two readings tells of the time between them.
+Figures that the system does not tell are None. Judging them is left to others.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from dbkit.database import DatabaseUrl, Settings
+
+CORES = os.cpu_count() or 1
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class MachineReading:
+    """Counters of the machine, in seconds."""
+
+    at_s: float
+    """`time.perf_counter`."""
+    busy_s: float | None
+    """CPU time that all processes of this machine have used, over all cores."""
+    steal_s: float | None
+    """CPU time that the hypervisor gave to others while this machine had work, over all cores."""
+    pressure_s: float | None
+    """Time in which at least one runnable task waited for a core."""
+
+
+def read_machine() -> MachineReading:
+    """The counters as they are now; takes some 50 microseconds."""
+    at_s = time.perf_counter()
+    busy_s = steal_s = pressure_s = None
+    try:
+        # cpu user nice system idle iowait irq softirq steal …: proc(5)
+        ticks = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        busy_s = (sum(ticks[:3]) + sum(ticks[5:7])) / _TICKS_PER_S
+        steal_s = ticks[7] / _TICKS_PER_S
+        # some avg10=… avg60=… avg300=… total=<microseconds>: the kernel's accounting/psi
+        pressure_s = int(Path("/proc/pressure/cpu").read_text().split("\n", 1)[0].rpartition("=")[2]) / 1e6
+    except (OSError, ValueError, IndexError):
+        pass  # not Linux, or a kernel without pressure accounting: told as None
+    return MachineReading(at_s, busy_s, steal_s, pressure_s)
+
+
+def read_core_wait_s() -> float:
+    """How long this process's threads have waited for a core so far, in seconds; 0 where the system does not tell."""
+    waited_ns = 0
+    try:
+        for task in Path("/proc/self/task").iterdir():
+            # time on a core, time waiting for one, turns: the kernel's scheduler/sched-stats
+            waited_ns += int((task / "schedstat").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0  # not Linux, a kernel without these figures, or a thread that has just ended
+    return waited_ns / 1e9
+
+
+class ServerProcesses:
+    """The processes of a PostgreSQL server on this machine."""
+
+    def __init__(self, postmaster: psutil.Process) -> None:
+        self._postmaster = postmaster
+
+    @classmethod
+    def find(cls, database: DatabaseUrl) -> ServerProcesses | None:
+        """The server of `database`, or None where it is not (known to be) on this machine."""
+        if not (database.is_socket or _is_loopback(database.host)):
+            return None
+        with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
+            row = connection.execute("SELECT pg_backend_pid()").fetchone()
+            assert row is not None
+            try:
+                postmaster = psutil.Process(row[0]).parent()
+            except psutil.NoSuchProcess:
+                return None  # behind a forwarded port, or in a container: its pids are not ours
+        if postmaster is None or not postmaster.name().startswith(("postgres", "postmaster")):
+            return None
+        return cls(postmaster)
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds of the server so far, those of ended backends included; None once it has gone.
+
+        A backend that ends between two looks at the list would be missed or counted twice, so the reading is taken
+        again until the list of processes stays the same. Takes some 10 ms.
+        """
+        try:
+            while True:
+                before = {child.pid for child in self._postmaster.children()}
+                children = self._postmaster.children()
+                own = self._postmaster.cpu_times()
+                total_s = own.user + own.system + own.children_user + own.children_system
+                for child in children:
+                    times = child.cpu_times()
+                    total_s += times.user + times.system
+                if before == {child.pid for child in self._postmaster.children()}:
+                    return total_s
+        except psutil.NoSuchProcess:
+            return self.cpu_s() if self._postmaster.is_running() else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,119 @@
+"""Page costs added up: counts, and distributions of times at three significant digits.
+
+Tallies of parts of a load, such as those of several workers, merge in any order to the tally of the whole. Which
+pages go into which tally is left to the callers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dbkit.cost import COUNTS, PARTS
+
+TIMES = ("response_ms", *PARTS, "hop_ms")
+"""The times of a page that are kept as distributions."""
+
+
+def three_digits(ms: float) -> float:
+    """A time rounded to three significant digits, and to no less than a tenth of a microsecond."""
+    if ms < 0.001:
+        return round(ms, 4)
+    return round(ms, 2 - math.floor(math.log10(ms)))
+
+
+@dataclass
+class Distribution:
+    """How often each time occurred. Sum and maximum are exact, percentiles to three significant digits."""
+
+    counts: Counter[float] = field(default_factory=Counter)
+    sum_ms: float = 0.0
+    max_ms: float = 0.0
+
+    def add(self, ms: float) -> None:
+        """Count one time."""
+        self.counts[three_digits(ms)] += 1
+        self.sum_ms += ms
+        if ms > self.max_ms:
+            self.max_ms = ms
+
+    def merge(self, other: Distribution) -> None:
+        """Count all that `other` counted."""
+        self.counts.update(other.counts)
+        self.sum_ms += other.sum_ms
+        self.max_ms = max(self.max_ms, other.max_ms)
+
+    @property
+    def mean_ms(self) -> float | None:
+        """None where nothing was counted."""
+        total = self.counts.total()
+        return self.sum_ms / total if total else None
+
+    def percentile(self, share: float) -> float | None:
+        """The shortest time that at least `share` (0 to 1) of all did not exceed; None where nothing was counted."""
+        left = math.ceil(share * self.counts.total())
+        for ms in sorted(self.counts):
+            left -= self.counts[ms]
+            if left <= 0:
+                return ms
+        return None
+
+
+@dataclass
+class Tally:
+    """What many pages cost together."""
+
+    pages: int = 0
+    """Pages that came back, failed ones included."""
+    failures: int = 0
+    unfinished: int = 0
+    """Pages that were cut off, in none of the other figures."""
+    sums: Counter[str] = field(default_factory=Counter)
+    """Of `dbkit.cost.COUNTS`."""
+    times: dict[str, Distribution] = field(default_factory=lambda: {name: Distribution() for name in TIMES})
+
+    def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
+        """Add one page; `cost` is `PageCost.as_dict()`."""
+        self.pages += 1
+        self.failures += failed
+        for name in COUNTS:
+            self.sums[name] += int(cost[name])
+        self.times["response_ms"].add(response_ms)
+        for name in TIMES[1:]:
+            self.times[name].add(cost[name])
+
+    def merge(self, other: Tally) -> None:
+        """Add all that `other` holds."""
+        self.pages += other.pages
+        self.failures += other.failures
+        self.unfinished += other.unfinished
+        self.sums.update(other.sums)
+        for name, distribution in other.times.items():
+            self.times[name].merge(distribution)
+
+    def as_message(self) -> dict[str, Any]:
+        """All of it in plain values, for sending."""
+        return {
+            "pages": self.pages,
+            "failures": self.failures,
+            "unfinished": self.unfinished,
+            "sums": dict(self.sums),
+            "times": {name: [dict(d.counts), d.sum_ms, d.max_ms] for name, d in self.times.items()},
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Tally:
+        """What `as_message` was made of."""
+        return cls(
+            pages=message["pages"],
+            failures=message["failures"],
+            unfinished=message["unfinished"],
+            sums=Counter(message["sums"]),
+            times={
+                name: Distribution(Counter(counts), sum_ms, max_ms)
+                for name, (counts, sum_ms, max_ms) in message["times"].items()
+            },
+        )

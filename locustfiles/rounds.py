@@ -1,0 +1,16 @@
+"""The comparison: every user class alone, in short turns, in random order, in several rounds.
+
+    locust -f locustfiles/rounds.py --headless -u 10 --csv results/run
+    locust -f locustfiles/rounds.py --headless -u 10 --rounds 20 PsycopgJoined AsyncpgJoined
+
+Classes that take turns do not hold each other up, and what drifts meanwhile drifts for all of them alike. The users are
+those of compare.py; copy both files to compare your own.
+"""
+
+from compare import *  # noqa: F403
+
+from dbkit.load import RoundsShape
+
+
+class Rounds(RoundsShape):
+    """`--rounds` turns for each class, of `--warm-up` and `--slot-time` seconds."""

@@ -1,0 +1,75 @@
+"""A real PostgreSQL for every test that asks for one: over its socket, and over TCP with a password."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from dbkit.database import DatabaseUrl
+from dbkit.dataset import Shape, create
+from dbkit.embedded import serve
+
+PASSWORD = "s3cret/pass@word"
+PASSWORD_IN_URL = "s3cret%2Fpass%40word"
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def server_url(server_folder: Path, tcp_port: int) -> str:
+    """A server of this test run alone; its superuser is trusted over the socket, TCP asks for a password."""
+    url = serve(server_folder, {"listen_addresses": "127.0.0.1", "port": str(tcp_port)})
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE tester SUPERUSER LOGIN PASSWORD {}").format(PASSWORD))
+        row = connection.execute("SELECT current_setting('hba_file')").fetchone()
+        assert row is not None
+        with open(row[0], "a") as hba:
+            hba.write("host all all 127.0.0.1/32 scram-sha-256\n")
+        connection.execute("SELECT pg_reload_conf()")
+    return url
+
+
+@pytest.fixture(scope="session")
+def tcp_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def database_url(server_url: str) -> Iterator[str]:
+    """A fresh, empty database on the test server, by its socket."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        database = DatabaseUrl.parse(server_url)
+        yield f"postgresql://{database.user}@/{name}?host={database.host}&port={database.port}"
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def seeded_url(server_url: str) -> str:
+    """The test server's own database with the default dataset, by its socket. Leave the dataset as it is."""
+    create(DatabaseUrl.parse(server_url), Shape(), replace=False)
+    return server_url
+
+
+@pytest.fixture(scope="session")
+def password_url(seeded_url: str, tcp_port: int) -> str:
+    """The same database over TCP, with a password that needs percent-encoding."""
+    return f"postgresql://tester:{PASSWORD_IN_URL}@127.0.0.1:{tcp_port}/dbkit"
+
+
+@pytest.fixture(scope="session", params=["socket", "tcp with a password"])
+def each_url(request: pytest.FixtureRequest, seeded_url: str, password_url: str) -> str:
+    """The default dataset by both ways in."""
+    return seeded_url if request.param == "socket" else password_url
