@@ -1,0 +1,81 @@
+"""The dataset from the command line: make it, replace it, check it. `python seed.py --help` tells how.
+
+All of the work is `dbkit.dataset`'s.
+"""
+
+import argparse
+from dataclasses import fields
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dbkit.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
+from dbkit.database import DatabaseUrl, find_database
+from dbkit.dataset import Shape, check, create
+from dbkit.errors import DbkitError
+
+
+def main() -> None:
+    options = _parse()
+    # only what was said: a check compares just that, and making takes the rest from the default
+    asked = {field.name: getattr(options, field.name) for field in fields(Shape) if field.name in options}
+    shape = Shape(**asked)
+    database = options.database_url or find_database()
+    if options.check:
+        found = check(database)
+        if differing := [name for name, value in asked.items() if getattr(found, name) != value]:
+            raise DbkitError(f"{database} holds {found}, which differs in {' and '.join(differing)}; see --reset")
+        print(f"{database} is whole: {found}")
+    elif _create(database, shape, options.reset):
+        print(f"seeded {database}: {shape}")
+    else:
+        print(f"{database} holds {shape} already; nothing to do")
+
+
+def _create(database: DatabaseUrl, shape: Shape, reset: bool) -> bool:
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("rows", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, description="rows" if done < total else "indexes")
+
+        return create(database, shape, replace=reset, on_progress=show)
+
+
+def _parse() -> argparse.Namespace:
+    default = Shape()
+    parser = ArgumentParser(
+        prog="seed.py",
+        description="Make the dataset that pages are read from, in a database schema of its own. "
+        "One of the asked shape that is there already is left alone.",
+    )
+    group = parser.add_argument_group("shape", argument_default=argparse.SUPPRESS)
+    group.add_argument("--users", type=whole_number(1), metavar="<number>", help=f"default {default.users}")
+    group.add_argument(
+        "--todos", type=whole_number(1), metavar="<number>", help=f"of each user; default {default.todos}"
+    )
+    group.add_argument(
+        "--comments", type=whole_number(0), metavar="<number>", help=f"on each todo; default {default.comments}"
+    )
+    group.add_argument(
+        "--no-indexes",
+        action="store_false",
+        dest="indexes",
+        help="leave the foreign keys without indexes, to see what that costs",
+    )
+    add_database_url(parser)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--reset",
+        action="store_true",
+        help="replace a dataset of another shape or a damaged one; never what seed.py did not make",
+    )
+    mode.add_argument("--check", action="store_true", help="compare every row with what it should be, change nothing")
+    options: argparse.Namespace = parser.parse_args()
+    return options
+
+
+if __name__ == "__main__":
+    exit_on_mistake("seed.py", main)
