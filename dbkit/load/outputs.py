@@ -58,6 +58,7 @@ class Outputs:
     def _rounds(self) -> Result:
         load, recorder = self._load, self._load.recorder
         for slot in self._conductor.slots:
+            slot.measured, slot.warm_up = Tally(), Tally()
             slot.processes = list(recorder.process_slots[slot.number].values())
             for key, tally in recorder.tallies.items():
                 if key.slot == slot.number:
@@ -96,5 +97,6 @@ class Outputs:
         return {
             **describe_client(),
             "server": server,
+            "pages_in_all": sum(tally.pages for tally in load.recorder.tallies.values()),
             "options": {name: getattr(load.options, name) for name in OPTIONS_TOLD},
         }

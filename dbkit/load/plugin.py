@@ -7,9 +7,12 @@ them when a test ends, and then has the outputs made. What each step does is lef
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from typing import Any
 
+import gevent
 from locust import events
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
@@ -39,6 +42,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
     environment.events.request.add_listener(load.recorder.on_request)
     if not isinstance(runner, WorkerRunner):
         conductor = Conductor(load)
+        environment.events.test_stopping.add_listener(conductor.on_test_stopping)
         outputs = Outputs(load, conductor)
         environment.events.test_stop.add_listener(outputs.on_test_stop)
         environment.events.quit.add_listener(outputs.on_quit)
@@ -46,7 +50,17 @@ def _on_init(environment: Environment, **_: Any) -> None:
         SlotReader(load)
     if not isinstance(runner, LocalRunner):
         reports.travel_with_locusts(load)
+    _interrupt_cleanly()
     load.checked.set()
+
+
+def _interrupt_cleanly() -> None:
+    """Have Ctrl-C reach the main greenlet alone, and a closed terminal end a run as SIGTERM does.
+
+    Python would raise KeyboardInterrupt in whichever user happens to run; Locust does not listen to SIGHUP.
+    """
+    gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
+    gevent.signal_handler(signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM)
 
 
 def _on_test_start(environment: Environment, **_: Any) -> None:

@@ -58,6 +58,7 @@ def _send(load: Load, runner: WorkerRunner) -> None:
 
 def _merge(load: Load, runner: MasterRunner) -> None:
     told: set[str] = set()
+    asking = False
 
     def on_report(data: dict[str, Any], **_: Any) -> None:
         if KEY in data:
@@ -67,14 +68,19 @@ def _merge(load: Load, runner: MasterRunner) -> None:
         told.add(msg.data["client_id"])
 
     def on_test_stopping(environment: Environment, **_: Any) -> None:
+        nonlocal asking
+        if asking:  # the last worker's leaving stops the test once more
+            return
+        asking = True
         told.clear()
         runner.send_message(ASK)
         until_s = time.perf_counter() + (environment.stop_timeout or 0) + TIMEOUT_MARGIN_S
         while missing := {client.id for client in runner.clients.spawning + runner.clients.running} - told:
             if time.perf_counter() > until_s:
                 logger.warning("%d workers did not send their last report: their last pages are missing", len(missing))
-                return
+                break
             gevent.sleep(POLL_S)
+        asking = False
 
     load.environment.events.worker_report.add_listener(on_report)
     load.environment.events.test_stopping.add_listener(on_test_stopping)

@@ -16,9 +16,11 @@ from __future__ import annotations
 import logging
 import math
 import random
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -81,8 +83,15 @@ class Conductor:
         self._runner = cast(Any, load.environment.runner)
         self._closed: set[str] = set()
         """The processes that have reported the slot that is being closed."""
+        self._main_greenlet = gevent.getcurrent()
         _conductors[load.environment] = self
         self._runner.register_message(CLOSED, self._on_closed)
+
+    def on_test_stopping(self, **_: Any) -> None:
+        """Begin no further slot: Locust would end the schedule only after it has stopped its users."""
+        schedule = self._runner.shape_greenlet
+        if schedule is not None and schedule is not gevent.getcurrent():
+            schedule.kill()
 
     def _on_closed(self, msg: Any, **_: Any) -> None:
         self._closed.add(msg.data["client_id"])
@@ -97,7 +106,7 @@ class Conductor:
         repeats_allowed = math.ceil(self.planned * REPEATS_SHARE)
         repeats = 0
         began_s = time.perf_counter()
-        with slot_progress(options.rounds) as show:
+        with slot_progress(options.rounds) as show, self._ended_by_sigterm():
             for number, classes in enumerate(plan(user_classes, options.rounds, options.seed), start=1):
                 left = deque(classes)
                 while left:
@@ -108,6 +117,18 @@ class Conductor:
                         repeats += 1
                         slot.replaced = True
                         left.append(user_class)
+
+    @contextmanager
+    def _ended_by_sigterm(self) -> Iterator[None]:
+        """Have SIGTERM end a headless schedule as Ctrl-C does; Locust listens to it only once the schedule is over."""
+        if not self._load.options.headless:
+            yield
+            return
+        handler = gevent.signal_handler(signal.SIGTERM, gevent.kill, self._main_greenlet, KeyboardInterrupt)
+        try:
+            yield
+        finally:
+            handler.cancel()
 
     def _run_slot(
         self, round_number: int, user_class: type[User], server: ServerProcesses | None, schedule_began_s: float

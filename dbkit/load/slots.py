@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import gevent
 from locust.runners import Runner, WorkerRunner
 
 from dbkit.load.gate import Slot
+from dbkit.load.loop_thread import LoopThread
 from dbkit.load.state import Load
 from dbkit.machine import read_core_wait_s
 from dbkit.result import ProcessSlot
@@ -82,7 +84,7 @@ class SlotReader:
         self._hub_lag, self._loop_lag = LagMeter(), LagMeter()
         self._samplers = [gevent.spawn(self._hub_lag.hub_samples)]
         if (loop_thread := self._load.resources.started_loop_thread) is not None:
-            self._samplers.append(gevent.spawn(loop_thread.run, self._loop_lag.loop_samples))
+            self._samplers.append(gevent.spawn(_run_until_cancelled, loop_thread, self._loop_lag))
         self._core_wait_s = read_core_wait_s()
         self._since_s, self._cpu_s = time.perf_counter(), time.process_time()
         self._load.gate.open(Slot(msg.data["slot"], measured=True))
@@ -103,6 +105,11 @@ class SlotReader:
         )
         send_report(runner)
         runner.send_message(CLOSED, {"slot": slot, "client_id": runner.client_id})
+
+
+def _run_until_cancelled(loop_thread: LoopThread, lag: LagMeter) -> None:
+    with suppress(asyncio.CancelledError):  # the test was stopped amid a slot
+        loop_thread.run(lag.loop_samples)
 
 
 def send_report(runner: Runner) -> None:
