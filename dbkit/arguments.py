@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import configargparse
 
-from dbkit.database import PAGE_ENDS, URL_VARIABLE, DatabaseUrl, Settings
+from dbkit.database import PAGE_ENDS, SESSION_CLOSES, URL_VARIABLE, DatabaseUrl, Settings
 from dbkit.errors import DbkitError
 from dbkit.paging import DEFAULT_PAGE_SIZE
 
@@ -125,6 +125,15 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         f"autocommit opens no transaction; default {default.end}",
     )
 
+    parser.add_argument(
+        "--session-close",
+        choices=SESSION_CLOSES,
+        default=default.close,
+        env_var="DBKIT_SESSION_CLOSE",
+        help="how async sessions are closed: by `async with`, as people write it, or by `await session.close()` in a"
+        f" `finally`, which saves a task a page; default {default.close}",
+    )
+
 
 def read_settings(options: argparse.Namespace) -> Settings:
     """The `Settings` that parsed options ask for."""
@@ -134,6 +143,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
         pool_timeout_s=options.pool_timeout,
         statement_timeout_s=options.statement_timeout,
         end=options.end,
+        close=options.session_close,
     )
 
 

@@ -37,6 +37,8 @@ Stack = Literal["psycopg", "psycopg-async", "asyncpg"]
 """Driver and concurrency model: psycopg is sync, the other two are for asyncio."""
 STACKS: tuple[Stack, ...] = get_args(Stack)
 PageEnd = Literal["rollback", "commit", "autocommit"]
+SessionClose = Literal["with", "finally"]
+SESSION_CLOSES: tuple[SessionClose, ...] = get_args(SessionClose)
 PAGE_ENDS: tuple[PageEnd, ...] = get_args(PageEnd)
 
 _TLS_KEYS = (
@@ -67,6 +69,10 @@ class Settings:
     """How long the server lets a statement run; 0 is without limit."""
     end: PageEnd = "rollback"
     """How a page ends: its transaction rolled back (what closing a session does), committed, or none opened at all."""
+
+    close: SessionClose = "with"
+    """How an async session is closed: by `async with`, as people write it, which has a task of its own do it and waits
+    for that; or awaited in a `finally`, which needs no task. Sync sessions are always closed by `with`."""
 
     @property
     def pool_capacity(self) -> int:

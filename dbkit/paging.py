@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, joinedload, lazyload, selectinload, subquery
 from sqlalchemy.orm.interfaces import ORMOption
 from sqlalchemy.sql import Select
 
-from dbkit.database import PageEnd, default_engine
+from dbkit.database import PageEnd, SessionClose, default_engine
 from dbkit.models import Comment, Todo
 
 RenderedPage = list[tuple[str, list[str]]]
@@ -91,15 +91,31 @@ async def read_page_async(
     page: int,
     page_size: int,
     end: PageEnd = "rollback",
+    close: SessionClose = "with",
 ) -> RenderedPage:
-    """`read_page` for an async engine. A page function that is `async def` gets the `AsyncSession` and is awaited."""
-    async with AsyncSession(engine) as session:
-        if inspect.iscoroutinefunction(function):
-            rendered = await cast(AsyncPageFunction, function)(session, page, page_size)
-        else:
-            rendered = await session.run_sync(cast(PageFunction, function), page, page_size)
-        if end == "commit":
-            await session.commit()
+    """`read_page` for an async engine. A page function that is `async def` gets the `AsyncSession` and is awaited.
+
+    `close` is how the session is closed (see `dbkit.database.Settings.close`).
+    """
+    session = AsyncSession(engine)
+    if close == "with":
+        async with session:
+            return await _read_in(session, function, page, page_size, end)
+    try:
+        return await _read_in(session, function, page, page_size, end)
+    finally:
+        await session.close()
+
+
+async def _read_in(
+    session: AsyncSession, function: PageFunction | AsyncPageFunction, page: int, page_size: int, end: PageEnd
+) -> RenderedPage:
+    if inspect.iscoroutinefunction(function):
+        rendered = await cast(AsyncPageFunction, function)(session, page, page_size)
+    else:
+        rendered = await session.run_sync(cast(PageFunction, function), page, page_size)
+    if end == "commit":
+        await session.commit()
     return rendered
 
 

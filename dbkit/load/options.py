@@ -26,7 +26,7 @@ PAGE_ORDERS = ("random", "sequential")
 
 OPTIONS_TOLD = (
     *("num_users", "page_size", "page_order", "think_time", "seed"),
-    *("pool_size", "max_overflow", "pool_timeout", "statement_timeout", "end"),
+    *("pool_size", "max_overflow", "pool_timeout", "statement_timeout", "end", "session_close"),
     *("rounds", "slot_time", "warm_up", "drain_timeout", "processes"),
 )
 """Options that a result names, as they bear on its figures."""

@@ -22,7 +22,7 @@ from dbkit.load import reports
 from dbkit.load.options import add_options, check_together, guard_web_form
 from dbkit.load.outputs import Outputs
 from dbkit.load.percentiles import keep_three_digits
-from dbkit.load.schedule import Conductor
+from dbkit.load.schedule import Conductor, RoundsShape, quieten_locust
 from dbkit.load.slots import SlotReader
 from dbkit.load.state import Load, load_of
 
@@ -39,6 +39,8 @@ def _on_init(environment: Environment, **_: Any) -> None:
         sys.exit(2)
     if environment.web_ui is not None:
         guard_web_form(environment.web_ui, load.check_pools)
+    if isinstance(environment.shape_class, RoundsShape):
+        quieten_locust()
     environment.events.request.add_listener(load.recorder.on_request)
     if not isinstance(runner, WorkerRunner):
         conductor = Conductor(load)

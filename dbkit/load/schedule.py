@@ -43,7 +43,7 @@ USERS_TIMEOUT_S = 60
 """How long all of a slot's users may take to be there, or to be gone."""
 REPORT_MARGIN_S = 10
 """How much longer than the drain timeout a process may take to report."""
-REPEATS_SHARE = 0.1
+REPEATS_SHARE = 0.05
 """How many disturbed slots may be run again: this share of all that are planned, rounded up."""
 POLL_S = 0.005
 
@@ -70,6 +70,12 @@ class RoundsShape(LoadTestShape):
         """Run the whole schedule; Locust then ends the test."""
         assert self.runner is not None
         _conductors[self.runner.environment].conduct()
+
+
+def quieten_locust() -> None:
+    """Leave the terminal to dbkit's table: Locust's would add warm-ups in, and tell of each slot's users."""
+    for name in ("locust.stats_logger", "locust.runners"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Conductor:

@@ -131,4 +131,6 @@ class AsyncPageUser(PageUser):
         resources = self.resources
         engine = resources.async_engine(self.stack)
         with cost:
-            return await read_page_async(engine, self.page_function, page, resources.page_size, resources.settings.end)
+            return await read_page_async(
+                engine, self.page_function, page, resources.page_size, resources.settings.end, resources.settings.close
+            )
