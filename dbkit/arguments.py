@@ -10,7 +10,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import configargparse
 
@@ -20,7 +20,10 @@ from dbkit.paging import DEFAULT_PAGE_SIZE
 
 
 class ArgumentParser(configargparse.ArgumentParser):  # type: ignore[misc]
-    """A parser whose errors are one line, without the usage in front, with exit code 2."""
+    """A parser whose errors are one line, without the usage in front, with exit code 2; options are not abbreviated."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, add_config_file_help=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         sys.exit(_fail(f"{self.prog}: error: {message}", 2))

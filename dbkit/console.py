@@ -1,4 +1,4 @@
-"""A result on the terminal: how fast each class is and against which, then why, then what to beware of.
+"""A result on the terminal: what to beware of, how fast each class is and against which, then why.
 
 Two tables that fit 100 columns; plain text when piped.
 """
@@ -42,6 +42,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
         if not console.is_terminal:
             console = Console(highlight=False, width=PIPED_WIDTH)
     console.print()
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     console.print(_speeds(result))
     console.print()
     console.print(_reasons(result))
@@ -50,8 +52,6 @@ def print_result(result: Result, console: Console | None = None) -> None:
         console.print(line, style="dim", soft_wrap=True)
     if best := _best(result):
         console.print(best["sentence"], style="bold", soft_wrap=True)
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
 def _best(result: Result) -> Row | None:

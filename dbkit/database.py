@@ -240,7 +240,7 @@ def _reason(error: psycopg.Error) -> str:
     """The server's or libpq's own words on one line, and what to do about the common ones."""
     message = " ".join(str(error).split())
     # the last attempt of several addresses is told last; the words before "failed:" only repeat the URL
-    message = message.rsplit("failed: ", 1)[-1]
+    message = message.rsplit("failed: ", 1)[-1].partition(" Is the server running")[0]
     hints = {
         r"password|authentication|no pg_hba": "check user and password",
         r"database .* does not exist": "create it with createdb, or name another",

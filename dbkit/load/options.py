@@ -160,6 +160,8 @@ def _reason_against_form(web_ui: WebUI, check: Callable[[Settings], None]) -> st
             posted[name] = _read_value(shown[name], value)
         except (argparse.ArgumentTypeError, ValueError) as error:
             return f"--{name.replace('_', '-')}: {error}"
+    if isinstance(web_ui.environment.shape_class, RoundsShape) and request.form.get("run_time"):
+        return "Run time does not go with rounds, which end by themselves: set rounds and slot_time"
     try:
         check(read_settings(argparse.Namespace(**vars(web_ui.environment.parsed_options) | posted)))
     except DbkitError as mistake:

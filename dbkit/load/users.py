@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar
 
+from gevent import GreenletExit
 from locust import User, task
 from locust.env import Environment
 
@@ -78,6 +79,9 @@ class PageUser(User):
                 rendered = self.read(page, cost)
             except Exception as error:
                 failure = PageFailure.of(error)
+            except GreenletExit:
+                self.load.recorder.add_unfinished(type(self).__name__, slot)
+                raise
             cost.returned()
             length = 0
             if failure is None:
