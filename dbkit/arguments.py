@@ -150,7 +150,9 @@ def read_settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _database_url(text: str) -> DatabaseUrl:
+def _database_url(text: str) -> DatabaseUrl | None:
+    if not text:  # an empty variable is one that is not set
+        return None
     try:
         return DatabaseUrl.parse(text)
     except DbkitError as mistake:

@@ -40,6 +40,7 @@ class PageCost:
 
     __slots__ = (
         "_connecting_since_s",
+        "_in_pool",
         "_token",
         "asked_s",
         "connect_s",
@@ -60,6 +61,7 @@ class PageCost:
         self.pool_s = self.connect_s = self.db_s = 0.0
         self.statements = self.round_trips = self.rows = self.connections = 0
         self._connecting_since_s: float | None = None
+        self._in_pool = False
         self._token: Token[PageCost | None] | None = None
 
     def __enter__(self) -> PageCost:
@@ -104,12 +106,14 @@ class _MeteredGet(QueuePool):
 
     def _do_get(self) -> ConnectionPoolEntry:
         cost = _current.get()
-        if cost is None:
+        if cost is None or cost._in_pool:  # it calls itself where others took the connection that it had seen
             return super()._do_get()
+        cost._in_pool = True
         started_s, connect_s = perf_counter(), cost.connect_s
         try:
             return super()._do_get()
         finally:
+            cost._in_pool = False
             # what went into opening a connection is charged already, and is not waiting
             cost.pool_s += perf_counter() - started_s - (cost.connect_s - connect_s)
 
@@ -129,8 +133,7 @@ def meter(engine: Engine) -> None:
     """
     dialect = engine.dialect
     driver = _Asyncpg() if dialect.driver == "asyncpg" else _Psycopg()
-    connect, execute, executemany = dialect.connect, dialect.do_execute, dialect.do_executemany
-    commit, rollback = dialect.do_commit, dialect.do_rollback
+    connect = dialect.connect
 
     def metered_connect(*args: Any, **kwargs: Any) -> Any:
         cost = _current.get()
@@ -151,16 +154,16 @@ def meter(engine: Engine) -> None:
             _finish_connecting(cost)
 
     def metered_statement(run: Callable[..., None]) -> Callable[..., None]:
-        def metered(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        def metered(cursor: Any, statement: str, *rest: Any) -> None:
             cost = _current.get()
             if cost is None or cost._connecting_since_s is not None:
-                return run(cursor, statement, parameters, context)
+                return run(cursor, statement, *rest)
             connection = driver.connection_of(cursor)
             trips = 1 if driver.in_transaction(connection) else 1 + driver.begins(connection)
             mark = driver.mark(connection, statement)
             started_s = perf_counter()
             try:
-                run(cursor, statement, parameters, context)
+                run(cursor, statement, *rest)
             finally:
                 cost.db_s += perf_counter() - started_s
                 cost.statements += 1
@@ -189,10 +192,11 @@ def meter(engine: Engine) -> None:
 
     for name, method in {
         "connect": metered_connect,
-        "do_execute": metered_statement(execute),
-        "do_executemany": metered_statement(executemany),
-        "do_commit": metered_end(commit, lambda connection: 1),
-        "do_rollback": metered_end(rollback, driver.rollback_trips),
+        "do_execute": metered_statement(dialect.do_execute),
+        "do_execute_no_params": metered_statement(dialect.do_execute_no_params),
+        "do_executemany": metered_statement(dialect.do_executemany),
+        "do_commit": metered_end(dialect.do_commit, lambda connection: 1),
+        "do_rollback": metered_end(dialect.do_rollback, driver.rollback_trips),
     }.items():
         setattr(dialect, name, method)
     event.listen(engine, "connect", connected)

@@ -36,11 +36,13 @@ SOCKET_FOLDERS = ("/var/run/postgresql", "/run/postgresql", "/tmp")
 Stack = Literal["psycopg", "psycopg-async", "asyncpg"]
 """Driver and concurrency model: psycopg is sync, the other two are for asyncio."""
 STACKS: tuple[Stack, ...] = get_args(Stack)
+ASYNC_STACKS = tuple(stack for stack in STACKS if stack != "psycopg")
 PageEnd = Literal["rollback", "commit", "autocommit"]
 SessionClose = Literal["with", "finally"]
 SESSION_CLOSES: tuple[SessionClose, ...] = get_args(SessionClose)
 PAGE_ENDS: tuple[PageEnd, ...] = get_args(PageEnd)
 
+_LIBPQ_ONLY = frozenset({"PGSERVICE", "PGTZ", "PGDATESTYLE", "PGGEQO"})
 _TLS_KEYS = (
     "sslmode",
     "sslrootcert",
@@ -108,8 +110,15 @@ class DatabaseUrl:
         Raises DbkitError where the URL is malformed, of another database, or says what the drivers would not
         understand alike.
         """
+        text = text.strip()
+        if not text.isprintable() or "\0" in unquote(text):
+            raise DbkitError("the database URL holds a character that cannot be printed; write it percent-encoded")
+        before_query, _, query_text = text.partition("?")
+        if before_query.count("@") > 1 or "@" in query_text:
+            # read as it stands, a part of the password would be taken for a host, a database or an option
+            raise DbkitError("the database URL has an @ too many; write an @ in a password as %40, and a ? as %3F")
         try:
-            url = make_url(text.strip())
+            url = make_url(text)
         except (ArgumentError, ValueError):
             # the text is not shown: a malformed URL may show its password
             raise DbkitError(f"the database URL is malformed; write it like {URL_EXAMPLE}") from None
@@ -118,13 +127,16 @@ class DatabaseUrl:
             raise DbkitError(
                 f"the database URL is of {backend!r}, but dbkit reads PostgreSQL; write it like {URL_EXAMPLE}"
             )
-        if url.host and "@" in url.host:
-            raise DbkitError("the database URL has an @ in its password or host; write an @ in a password as %40")
 
         query = _read_query(url.query)
         host = query.get("host") or unquote(url.host or "")
-        port = _read_number("port", query.get("port"), url.port or 5432)
+        port = _read_number("port", query.get("port"), 5432 if url.port is None else url.port)
+        if not 1 <= port <= 65535:
+            raise DbkitError(f"the database URL's port is {port}; write one from 1 to 65535")
         user = query.get("user") or url.username or getpass.getuser()
+        name = query.get("dbname") or url.database or user
+        if not f"{host}{user}{name}".isprintable():
+            raise DbkitError("the database URL's host, user or database holds a character that cannot be printed")
         if "," in host:
             raise DbkitError("the database URL names several hosts; name the one to be measured")
         return cls(
@@ -132,7 +144,7 @@ class DatabaseUrl:
             port=port,
             user=user,
             password=query.get("password", url.password),
-            database=query.get("dbname") or url.database or user,
+            database=name,
             application_name=query.get("application_name", cls.application_name),
             options=query.get("options", cls.options),
             connect_timeout_s=_read_number("connect_timeout", query.get("connect_timeout"), cls.connect_timeout_s),
@@ -152,6 +164,8 @@ class DatabaseUrl:
 
     def connect_args(self, stack: Stack, settings: Settings) -> dict[str, Any]:
         """The keyword arguments of the stack's `connect`, password included: not for printing."""
+        for name in _LIBPQ_ONLY & os.environ.keys():
+            raise DbkitError(f"{name} is set, which psycopg obeys and asyncpg does not; unset it")
         options = self.options
         if settings.statement_timeout_s:
             options = f"{options} -c statement_timeout={round(settings.statement_timeout_s * 1000)}".strip()
@@ -164,11 +178,14 @@ class DatabaseUrl:
                 "options": options,
                 "connect_timeout": self.connect_timeout_s,
                 "client_encoding": "utf8",
+                "hostaddr": "",
+                "target_session_attrs": "any",
                 **self.tls,
             }
         return arguments | {
             "database": self.database,
             "timeout": self.connect_timeout_s or None,
+            "target_session_attrs": "any",
             "server_settings": {"application_name": self.application_name} | ({"options": options} if options else {}),
             # of all the ways to say libpq's ssl parameters to asyncpg, a DSN is the one that takes them by name
             "dsn": f"postgresql://?{urlencode(self.tls)}",
@@ -208,6 +225,8 @@ def make_async_engine(database: DatabaseUrl, stack: Stack, settings: Settings) -
         poolclass=MeteredAsyncQueuePool,
         **_engine_arguments(database, stack, settings),
     )
+    if stack == "asyncpg":
+        event.listen(engine.sync_engine, "connect", _learn_arrays)
     meter(engine.sync_engine)
     return engine
 
@@ -230,13 +249,13 @@ def check_server(database: DatabaseUrl) -> ServerInfo:
                 " - current_setting('superuser_reserved_connections')::int"
                 " - coalesce(current_setting('reserved_connections', true)::int, 0)"
             ).fetchone()
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeError) as error:  # UnicodeError: a host name that no name could be
         raise DbkitError(f"cannot use {database}: {_reason(error)}") from None
     assert row is not None
     return ServerInfo(version=row[0], connections_allowed=row[1])
 
 
-def _reason(error: psycopg.Error) -> str:
+def _reason(error: Exception) -> str:
     """The server's or libpq's own words on one line, and what to do about the common ones."""
     message = " ".join(str(error).split())
     # the last attempt of several addresses is told last; the words before "failed:" only repeat the URL
@@ -261,6 +280,11 @@ def _engine_arguments(database: DatabaseUrl, stack: Stack, settings: Settings) -
     if settings.end == "autocommit":
         arguments["isolation_level"] = "AUTOCOMMIT"
     return arguments
+
+
+def _learn_arrays(dbapi_connection: Any, record: object) -> None:
+    """Have asyncpg ask for the type of an array of strings now: each connection asks once, amid its first such page."""
+    dbapi_connection.run_async(lambda connection: connection.fetchval("SELECT ARRAY[]::varchar[]"))
 
 
 def _cancel_abandoned_query(context: ExceptionContext) -> None:
@@ -296,8 +320,8 @@ def _read_query(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, str]:
 def _read_number(name: str, text: str | None, default: int) -> int:
     if text is None:
         return default
-    if not text.isdecimal():
-        raise DbkitError(f"the database URL's {name} is {text!r}; write a whole number")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise DbkitError(f"the database URL's {name} is {text!r:.20}; write a whole number")
     return int(text)
 
 

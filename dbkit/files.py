@@ -28,7 +28,7 @@ SLOT_COLUMNS = (
     *FIGURES,
     *("client_cpu_ms", "server_cpu_ms", "bound_by", "unfinished", "warm_up_pages"),
     *("client_cpu_share", "core_wait_share", "server_cpu_share", "other_cpu_share", "steal_share", "pressure_share"),
-    *("hub_lag_ms", "loop_lag_ms", "harness_held_back", "disturbed", "replaced"),
+    *("hub_lag_ms", "loop_lag_ms", "harness_held_back", "disturbed", "incomplete", "replaced"),
 )
 
 SIGNIFICANT_DIGITS = 6

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,22 @@ class MachineReading:
     pressure_s: float | None
     """Time in which at least one runnable task waited for a core."""
 
+    def shares_since(self, before: MachineReading) -> tuple[float | None, float | None, float | None]:
+        """Busy and stolen, as shares of all cores' time, and pressure, as a share of the time; each 0 to 1 or None.
+
+        Counters tick in hundredths of a second, and some hypervisors set them back: what falls outside is clamped.
+        """
+        seconds = self.at_s - before.at_s
+
+        def share(now: float | None, then: float | None, whole: float) -> float | None:
+            return None if now is None or then is None else min(max((now - then) / whole, 0.0), 1.0)
+
+        return (
+            share(self.busy_s, before.busy_s, seconds * CORES),
+            share(self.steal_s, before.steal_s, seconds * CORES),
+            share(self.pressure_s, before.pressure_s, seconds),
+        )
+
 
 def read_machine() -> MachineReading:
     """The counters as they are now; takes some 50 microseconds."""
@@ -54,12 +71,11 @@ def read_machine() -> MachineReading:
 def read_core_wait_s() -> float:
     """How long this process's threads have waited for a core so far, in seconds; 0 where the system does not tell."""
     waited_ns = 0
-    try:
-        for task in Path("/proc/self/task").iterdir():
+    tasks = Path("/proc/self/task")
+    for thread in tasks.iterdir() if tasks.is_dir() else ():
+        with suppress(OSError, ValueError, IndexError):  # a thread that has just ended, or a system that does not tell
             # time on a core, time waiting for one, turns: the kernel's scheduler/sched-stats
-            waited_ns += int((task / "schedstat").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0.0  # not Linux, a kernel without these figures, or a thread that has just ended
+            waited_ns += int((thread / "schedstat").read_text().split()[1])
     return waited_ns / 1e9
 
 

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from dbkit.cost import COUNTS
-from dbkit.machine import CORES, MachineReading
+from dbkit.machine import CORES
 from dbkit.tally import TIMES, Tally
 from dbkit.verdict import (
     CLIENT_CPU_MS,
@@ -81,8 +81,16 @@ class ProcessSlot:
     """Time that its threads were ready to run and waited for a core."""
     hub_lag_ms: float
     """Mean of how late the gevent hub woke a greenlet that had slept."""
-    loop_lag_ms: float
-    """The same of the asyncio loop; 0 where none runs."""
+    loop_lag_ms: float | None
+    """The same of the asyncio loop, where pages are read in one."""
+    machine: str
+    """The name of the machine that it ran on, of which the following shares are, as far as the system tells."""
+    busy_share: float | None
+    """Of the machine's CPU time, used by all its processes together."""
+    steal_share: float | None
+    """Of the machine's CPU time, given to others by the hypervisor."""
+    pressure_share: float | None
+    """Of the time, in which some task waited for a core."""
 
 
 @dataclass
@@ -95,34 +103,45 @@ class Slot:
     users: int
     began_s: float
     """Since the schedule began."""
-    before: MachineReading
-    after: MachineReading
     server_cpu_s: float | None = None
-    """CPU time of the server between the two readings; None where it is not on this machine."""
+    """CPU time of the server for warm-up and measured pages; None where it is not on the conductor's machine."""
+    server_seconds: float = 0.0
+    """The time in which it used that."""
+    server_machine: str | None = None
+    """The machine that the server is on, where that is known."""
     processes: list[ProcessSlot] = field(default_factory=list)
     measured: Tally = field(default_factory=Tally)
     warm_up: Tally = field(default_factory=Tally)
+    incomplete: bool = False
+    """A process that took part was lost, or did not report in time."""
     replaced: bool = False
-    """Disturbed and run again: it stays in the tables, and out of the classes' figures and the verdicts."""
+    """Disturbed or incomplete, and run again: it stays in the tables, and out of the classes' figures and verdicts."""
 
     @property
     def steal_share(self) -> float | None:
-        """The share of the machine's CPU time that was stolen meanwhile."""
-        return self._machine_share("steal_s", CORES)
+        """The share of the CPU time that was stolen meanwhile, of the machine that suffered most."""
+        return _largest(process.steal_share for process in self.processes)
 
     @property
     def pressure_share(self) -> float | None:
-        """The share of the time in which some task waited for a core."""
-        return self._machine_share("pressure_s", 1)
+        """The share of the time in which some task waited for a core, of the machine that suffered most."""
+        return _largest(process.pressure_share for process in self.processes)
 
     @property
     def other_cpu_share(self) -> float | None:
-        """The share of the machine's CPU time that went to neither the load nor the server."""
-        busy = self._machine_share("busy_s", CORES)
-        if busy is None or self.server_cpu_s is None:
+        """The share of the CPU time that went to neither the load nor the server, of the machine that suffered most."""
+        if self.server_machine is None:
             return None
-        ours_s = self.server_cpu_s + sum(process.cpu_s for process in self.processes)
-        return max(busy - ours_s / (self.after.at_s - self.before.at_s) / CORES, 0.0)
+        shares = []
+        for machine in {process.machine for process in self.processes}:
+            here = [process for process in self.processes if process.machine == machine]
+            if here[0].busy_share is None:
+                return None
+            ours = sum(process.cpu_s / process.seconds for process in here)
+            if machine == self.server_machine and self.server_cpu_s is not None:
+                ours += self.server_cpu_s / self.server_seconds
+            shares.append(max(here[0].busy_share - ours / CORES, 0.0))
+        return max(shares, default=None)
 
     @property
     def is_disturbed(self) -> bool:
@@ -132,12 +151,13 @@ class Slot:
     def row(self, user_class: UserClass) -> Row:
         """The slot's row in every output."""
         seconds = fmean(process.seconds for process in self.processes) if self.processes else 0.0
-        client_cpu_s = sum(process.cpu_s for process in self.processes)
-        client_cpu_share = max((process.cpu_s / process.seconds for process in self.processes), default=None)
-        core_wait_share = max((process.core_wait_s / process.seconds for process in self.processes), default=None)
-        response_s = self.measured.times["response_ms"].sum_ms / 1000
-        think_share = 1 - response_s / (self.users * seconds) if seconds else None
+        client_cpu_share = _largest(process.cpu_s / process.seconds for process in self.processes)
+        core_wait_share = _largest(process.core_wait_s / process.seconds for process in self.processes)
+        page_ms = sum(self.measured.times[part].mean_ms or 0 for part in ("response_ms", "hop_ms"))
+        think_share = 1 - page_ms / 1000 * self.measured.measured_pages / (self.users * seconds) if seconds else None
         bound_by = _bound_by(self.measured, client_cpu_share, core_wait_share, think_share, self.steal_share)
+        client_cpu_s = sum(process.cpu_s for process in self.processes) if self.processes else None
+        all_pages = self.measured.pages + self.warm_up.pages
         return {
             "slot": self.number,
             "round": self.round,
@@ -149,17 +169,17 @@ class Slot:
             "seconds": seconds,
             "pages": self.measured.pages,
             "failures": self.measured.failures,
-            "unfinished": self.measured.unfinished,
+            "unfinished": self.measured.unfinished + self.warm_up.unfinished,
             "warm_up_pages": self.warm_up.pages,
-            "pages_per_s": _ratio(self.measured.pages, seconds),
+            "pages_per_s": _ratio(self.measured.measured_pages, seconds),
             **_page_figures(self.measured),
-            "client_cpu_ms": _ratio(client_cpu_s * 1000, self.measured.pages),
-            "server_cpu_ms": None
-            if self.server_cpu_s is None
-            else _ratio(self.server_cpu_s * 1000, self.measured.pages),
+            "client_cpu_ms": None
+            if client_cpu_s is None
+            else _ratio(client_cpu_s * 1000, self.measured.measured_pages),
+            "server_cpu_ms": None if self.server_cpu_s is None else _ratio(self.server_cpu_s * 1000, all_pages),
             "client_cpu_share": client_cpu_share,
             "core_wait_share": core_wait_share,
-            "server_cpu_share": None if self.server_cpu_s is None else _ratio(self.server_cpu_s, seconds),
+            "server_cpu_share": None if self.server_cpu_s is None else _ratio(self.server_cpu_s, self.server_seconds),
             "hub_lag_ms": _mean(process.hub_lag_ms for process in self.processes),
             "loop_lag_ms": _mean(process.loop_lag_ms for process in self.processes),
             "steal_share": self.steal_share,
@@ -168,14 +188,9 @@ class Slot:
             "bound_by": bound_by,
             "harness_held_back": bound_by != "client CPU" and (_share(self.measured, "hop_ms") or 0) > HARNESS_SHARE,
             "disturbed": self.is_disturbed,
+            "incomplete": self.incomplete,
             "replaced": self.replaced,
         }
-
-    def _machine_share(self, counter: str, whole: float) -> float | None:
-        before, after = getattr(self.before, counter), getattr(self.after, counter)
-        if before is None or after is None:
-            return None
-        return float((after - before) / (self.after.at_s - self.before.at_s) / whole)
 
 
 @dataclass
@@ -224,13 +239,14 @@ def result_of_rounds(
             own_rows = [row for row in rows if row["user_class"] == user_class.name and not row["replaced"]]
             strategies.append(_strategy_row(user_class, own, own_rows, end))
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
-    reference = reference or (strategies[-1]["user_class"] if strategies else None)
+    comparable = [row["user_class"] for row in strategies if row["pages_per_s"]]
+    reference = reference or (comparable[-1] if comparable else None)
     return Result(
         strategies=strategies,
         slots=rows,
         verdicts=_verdicts([row for row in rows if not row["replaced"]], reference) if len(strategies) > 1 else [],
         reference=reference if len(strategies) > 1 else None,
-        warnings=_warnings_of_rounds(rows, planned_slots),
+        warnings=_warnings_of_rounds(rows, planned_slots) + _warnings_of_classes(strategies),
         measured_on=measured_on,
     )
 
@@ -252,12 +268,13 @@ def result_of_mixed_run(
             "pages": tally.pages,
             "failures": tally.failures,
             "unfinished": tally.unfinished,
-            "pages_per_s": _ratio(tally.pages, seconds),
+            "pages_per_s": _ratio(tally.good_pages, seconds),
             **_page_figures(tally),
         }
         strategies.append(row)
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
-    return Result(strategies, [], [], None, [MIXED_WARNING] if len(strategies) > 1 else [], measured_on)
+    warnings = [MIXED_WARNING] if len(strategies) > 1 else []
+    return Result(strategies, [], [], None, warnings + _warnings_of_classes(strategies), measured_on)
 
 
 def _strategy_row(user_class: UserClass, slots: Sequence[Slot], rows: Sequence[Row], end: str) -> Row:
@@ -270,8 +287,8 @@ def _strategy_row(user_class: UserClass, slots: Sequence[Slot], rows: Sequence[R
         "rounds": len({slot.round for slot in slots}),
         "pages": whole.pages,
         "failures": whole.failures,
-        "unfinished": whole.unfinished,
-        "pages_per_s": _ratio(whole.pages, seconds),
+        "unfinished": sum(row["unfinished"] for row in rows),
+        "pages_per_s": _ratio(whole.measured_pages, seconds),
         **_page_figures(whole),
         "client_cpu_ms": _weighted(rows, "client_cpu_ms"),
         "server_cpu_ms": _weighted(rows, "server_cpu_ms"),
@@ -304,8 +321,8 @@ def _page_figures(tally: Tally) -> Row:
     response = tally.times["response_ms"]
     return {
         **{name: response.percentile(share) for name, share in PERCENTILES.items()},
-        "max_ms": response.max_ms if tally.pages else None,
-        **{name: _ratio(tally.sums[name], tally.pages) for name in COUNTS},
+        "max_ms": response.max_ms if tally.good_pages else None,
+        **{name: _ratio(tally.sums[name], tally.good_pages) for name in COUNTS},
         **{name: tally.times[name].mean_ms for name in TIMES[1:]},
         "parts": {
             name: {column: tally.times[name].percentile(share) for column, share in PERCENTILES.items()}
@@ -326,9 +343,9 @@ def _bound_by(
     The share of `db` in the response time is no part of it: under load most of that is an answer that has come and
     waits for the interpreter.
     """
-    if not tally.pages or client_cpu_share is None or core_wait_share is None:
+    if client_cpu_share is None or core_wait_share is None:
         return None
-    if (client_cpu_share + core_wait_share) / (1 - (steal_share or 0)) >= CLIENT_BOUND_SHARE:
+    if client_cpu_share + core_wait_share >= CLIENT_BOUND_SHARE * (1 - (steal_share or 0)):
         return "client CPU"
     if (_share(tally, "pool_ms") or 0) >= POOL_BOUND_SHARE:
         return "pool"
@@ -373,24 +390,34 @@ def _warnings_of_rounds(rows: Sequence[Row], planned_slots: int) -> list[str]:
     if done < planned_slots:
         warnings.append(f"cut short: {done} of {planned_slots} slots were run")
     if unfinished := sum(row["unfinished"] for row in rows):
-        warnings.append(f"{unfinished} pages were cut off at the end of their slot and are in no figure")
+        warnings.append(f"pages cut off after --drain-timeout, in no figure: {unfinished}")
     if replaced := sum(row["replaced"] for row in rows):
-        warnings.append(f"{replaced} slots were disturbed by others on this machine, and run again")
+        warnings.append(f"slots disturbed by others on the machine, or incomplete, and run again: {replaced}")
     if disturbed := sum(row["disturbed"] and not row["replaced"] for row in rows):
-        warnings.append(
-            f"{disturbed} slots were disturbed by others on this machine, and count: there was no time left"
-        )
+        warnings.append(f"slots disturbed by others on the machine, and counted: {disturbed} of {done}")
+    if incomplete := sum(row["incomplete"] and not row["replaced"] for row in rows):
+        warnings.append(f"slots in which a worker was lost, and counted: {incomplete} of {done}")
     held_back = sorted({row["user_class"] for row in rows if row["harness_held_back"]})
     if held_back:
         warnings.append(f"the load generator itself held back the figures of {', '.join(held_back)}: see hop_ms")
     return warnings
 
 
+def _warnings_of_classes(rows: Sequence[Row]) -> list[str]:
+    warnings = [
+        f"{row['user_class']}: {row['failures']} of {row['pages']} pages failed; other figures are of the others"
+        for row in rows
+        if row["failures"]
+    ]
+    if unmeasured := [row["user_class"] for row in rows if row["rounds"] and row["p50_ms"] is None]:
+        warnings.append(f"no page of {', '.join(unmeasured)} began in its slots' measured time; raise --slot-time")
+    return warnings
+
+
 def _weighted(rows: Sequence[Row], column: str) -> float | None:
     """The mean a page of a column that is a mean a page in each row."""
-    if any(row[column] is None and row["pages"] for row in rows):
-        return None
-    return _ratio(sum(row[column] * row["pages"] for row in rows if row["pages"]), sum(row["pages"] for row in rows))
+    known = [row for row in rows if row[column] is not None and row["pages_per_s"] is not None]
+    return _ratio(sum(row[column] * row["pages_per_s"] for row in known), sum(row["pages_per_s"] for row in known))
 
 
 def _share(tally: Tally, part: str) -> float | None:
@@ -402,6 +429,10 @@ def _ratio(value: float, by: float) -> float | None:
     return value / by if by else None
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return fmean(values) if values else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)

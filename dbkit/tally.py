@@ -69,16 +69,26 @@ class Tally:
     pages: int = 0
     """Pages that came back, failed ones included."""
     failures: int = 0
+    """Pages that failed; how long they took is in no time, and what they cost in no sum."""
+    measured_pages: float = 0.0
+    """Pages that did not fail, each by the share of its time that lies in the measured time."""
     unfinished: int = 0
     """Pages that were cut off, in none of the other figures."""
     sums: Counter[str] = field(default_factory=Counter)
     """Of `dbkit.cost.COUNTS`."""
     times: dict[str, Distribution] = field(default_factory=lambda: {name: Distribution() for name in TIMES})
 
+    @property
+    def good_pages(self) -> int:
+        """Pages that came back and did not fail."""
+        return self.pages - self.failures
+
     def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
         """Add one page; `cost` is `PageCost.as_dict()`."""
         self.pages += 1
-        self.failures += failed
+        if failed:
+            self.failures += 1
+            return
         for name in COUNTS:
             self.sums[name] += int(cost[name])
         self.times["response_ms"].add(response_ms)
@@ -90,6 +100,7 @@ class Tally:
         self.pages += other.pages
         self.failures += other.failures
         self.unfinished += other.unfinished
+        self.measured_pages += other.measured_pages
         self.sums.update(other.sums)
         for name, distribution in other.times.items():
             self.times[name].merge(distribution)
@@ -100,6 +111,7 @@ class Tally:
             "pages": self.pages,
             "failures": self.failures,
             "unfinished": self.unfinished,
+            "measured_pages": self.measured_pages,
             "sums": dict(self.sums),
             "times": {name: [dict(d.counts), d.sum_ms, d.max_ms] for name, d in self.times.items()},
         }
@@ -111,6 +123,7 @@ class Tally:
             pages=message["pages"],
             failures=message["failures"],
             unfinished=message["unfinished"],
+            measured_pages=message["measured_pages"],
             sums=Counter(message["sums"]),
             times={
                 name: Distribution(Counter(counts), sum_ms, max_ms)

@@ -80,6 +80,9 @@ class LoopThread:
             # held from here for the moments in which the thread closes its loop
             self._ended.acquire()
             self._watcher.close()
+            for call in self._calls:  # would not be cancelled; nothing else can wake their callers any more
+                call.error = LoopThreadError("the loop thread has been stopped before the call ended")
+                self._hub.loop.run_callback(call.waiter.switch, call)
 
     def _call(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         call = _Call(function)

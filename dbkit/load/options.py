@@ -7,21 +7,24 @@ and which is in no form and no message. What Locust's web form would let through
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Response, jsonify, request
-from locust.argument_parser import LocustArgumentParser, get_parser
+from locust.argument_parser import LocustArgumentParser, default_args_dict, get_parser
 from locust.env import Environment
 from locust.web import WebUI
 
 from dbkit import arguments
 from dbkit.arguments import read_settings
-from dbkit.database import Settings
+from dbkit.database import ASYNC_STACKS
 from dbkit.errors import DbkitError
 from dbkit.load.schedule import RoundsShape
+from dbkit.load.state import Load
+from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 PAGE_ORDERS = ("random", "sequential")
 
 OPTIONS_TOLD = (
@@ -106,12 +109,18 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
 
 
-def check_together(environment: Environment) -> None:
+def check_together(environment: Environment, options: argparse.Namespace) -> None:
     """Raise DbkitError for options that are good one by one but not together, or not for the chosen classes."""
-    options: Any = environment.parsed_options
-    names = environment.user_classes_by_name
-    if options.reference and options.reference not in names:
-        raise DbkitError(f"--reference {options.reference} is not among the classes: {', '.join(sorted(names))}")
+    if options.num_users is not None and options.num_users < 1:
+        raise DbkitError(f"{options.num_users} users read no page; give 1 or more with -u")
+    for name, user_class in environment.user_classes_by_name.items():
+        if issubclass(user_class, PageUser):
+            _check_class(name, user_class)
+        elif isinstance(environment.shape_class, RoundsShape):
+            raise DbkitError(f"{name} is no PageUser and cannot take part in rounds; choose the other classes by name")
+    if options.reference and options.reference not in environment.user_classes_by_name:
+        names = ", ".join(sorted(environment.user_classes_by_name))
+        raise DbkitError(f"--reference {options.reference} is not among the classes: {names}")
     if isinstance(environment.shape_class, RoundsShape):
         for flag, is_given, advice in (
             ("--run-time", options.run_time, "rounds end by themselves: set --rounds and --slot-time"),
@@ -122,35 +131,54 @@ def check_together(environment: Environment) -> None:
                 raise DbkitError(f"{flag} does not go with rounds; {advice}")
 
 
-def guard_web_form(web_ui: WebUI, check: Callable[[Settings], None]) -> None:
+def _check_class(name: str, user_class: type[PageUser]) -> None:
+    if not hasattr(user_class, "page_function"):
+        raise DbkitError(f"{name} has no page_function; give it one, such as dbkit.paging.joined")
+    stack = getattr(user_class, "stack", None)
+    usable = ASYNC_STACKS if issubclass(user_class, AsyncPageUser) else (SyncPageUser.stack,)
+    if stack not in usable:
+        raise DbkitError(f"{name} has stack = {stack!r}; set it to one of {', '.join(map(repr, usable))}")
+
+
+def guard_web_form(web_ui: WebUI, load: Load) -> None:
     """Have the web UI refuse a run with bad values, and a run that another site's page asks for.
 
     Locust's form posts text, ignores the options' types and choices, and would set any option by its name; and its
-    server answers every origin. `check` raises DbkitError for settings that are good one by one but not together.
+    server answers every origin.
     """
 
     def refuse_bad_values() -> Response | None:
         if request.method != "POST" or request.endpoint != "locust.swarm":
             return None
-        reason = _reason_against_form(web_ui, check)
+        reason = _reason_against_form(load)
         return None if reason is None else _refusal(reason)
 
+    def refuse_other_sites() -> Response | None:
+        origin = request.headers.get("Origin")
+        if request.method in ("GET", "HEAD", "OPTIONS") or origin is None:
+            return None
+        # on loopback a foreign name would be one that its owner has pointed at this machine
+        is_foreign_name = web_ui.host in LOOPBACK_NAMES and urlsplit(origin).hostname not in LOOPBACK_NAMES
+        if urlsplit(origin).netloc == request.host and not is_foreign_name:
+            return None
+        return _refusal(f"a page of another site ({origin}) may not do this", status=403)
+
     assert web_ui.app is not None
-    web_ui.app.before_request(_refuse_other_sites)
+    web_ui.app.before_request(refuse_other_sites)
     web_ui.app.before_request(refuse_bad_values)
 
 
-def _refuse_other_sites() -> Response | None:
-    origin = request.headers.get("Origin")
-    if request.method in ("GET", "HEAD", "OPTIONS") or origin is None or urlsplit(origin).netloc == request.host:
-        return None
-    return _refusal(f"a page of another site ({origin}) may not do this", status=403)
-
-
-def _reason_against_form(web_ui: WebUI, check: Callable[[Settings], None]) -> str | None:
+def _reason_against_form(load: Load) -> str | None:
     """Why a run with the posted values would not do, or None."""
-    shown = get_parser().args_included_in_web_ui
-    posted = {}
+    environment = load.environment
+    if isinstance(environment.shape_class, RoundsShape):
+        runner: Any = environment.runner
+        if runner.shape_greenlet is not None:
+            return "rounds are running; stop them before starting others"
+    # of Locust's own some are not marked as hidden, though the form shows none of them
+    hidden = default_args_dict().keys() | {"help"}
+    shown = {name: option for name, option in get_parser().args_included_in_web_ui.items() if name not in hidden}
+    posted: dict[str, Any] = {}
     for name, value in request.form.items():
         if name in LOCUST_FORM_FIELDS:
             continue
@@ -160,10 +188,13 @@ def _reason_against_form(web_ui: WebUI, check: Callable[[Settings], None]) -> st
             posted[name] = _read_value(shown[name], value)
         except (argparse.ArgumentTypeError, ValueError) as error:
             return f"--{name.replace('_', '-')}: {error}"
-    if isinstance(web_ui.environment.shape_class, RoundsShape) and request.form.get("run_time"):
-        return "Run time does not go with rounds, which end by themselves: set rounds and slot_time"
+    posted["run_time"] = request.form.get("run_time")
+    with suppress(ValueError):  # Locust says itself what is no number
+        posted["num_users"] = int(request.form.get("user_count", load.options.num_users or 1))
+    options = argparse.Namespace(**vars(load.options) | posted)
     try:
-        check(read_settings(argparse.Namespace(**vars(web_ui.environment.parsed_options) | posted)))
+        check_together(environment, options)
+        load.check(read_settings(options))
     except DbkitError as mistake:
         return str(mistake)
     return None
@@ -171,9 +202,10 @@ def _reason_against_form(web_ui: WebUI, check: Callable[[Settings], None]) -> st
 
 def _read_value(option: argparse.Action, text: str) -> Any:
     """What the command line would make of `text`. Raises ArgumentTypeError or ValueError where it would refuse it."""
-    if option.choices is not None and text not in option.choices:
-        raise ValueError(f"{text!r} is no good; choose from {', '.join(option.choices)}")
-    return option.type(text) if callable(option.type) else text
+    value = option.type(text) if callable(option.type) else text
+    if option.choices is not None and value not in option.choices:
+        raise ValueError(f"{text!r} is no good; choose from {', '.join(map(str, option.choices))}")
+    return value
 
 
 def _refusal(message: str, status: int = 200) -> Response:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections import defaultdict
 from typing import Any
 
+import gevent
 import psycopg
 from locust.env import Environment
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from dbkit.console import print_result
 from dbkit.errors import DbkitError
@@ -47,29 +48,33 @@ class Outputs:
             except DbkitError as mistake:
                 logger.error("%s", mistake)
                 environment.process_exit_code = 2
+        if not self._load.options.headless:
+            self._print()
 
     def on_quit(self, **_: Any) -> None:
         """Print the last result: after Locust's own tables, so that it is what one sees."""
+        if self._load.options.csv_prefix:
+            # Locust writes its CSV files every second and not at the end: the last pages would be missing, and the
+            # writer, woken once more after the files are closed, fails with a traceback
+            gevent.sleep(CSV_STATS_INTERVAL_SEC * 1.1)
+        self._print()
+
+    def _print(self) -> None:
         if self.result is not None and self.result.strategies and not self._printed:
             self._printed = True
             sys.stderr.flush()
             print_result(self.result)
+            sys.stdout.flush()
 
     def _rounds(self) -> Result:
-        load, recorder = self._load, self._load.recorder
-        for slot in self._conductor.slots:
-            slot.measured, slot.warm_up = Tally(), Tally()
-            slot.processes = list(recorder.process_slots[slot.number].values())
-            for key, tally in recorder.tallies.items():
-                if key.slot == slot.number:
-                    (slot.measured if key.measured else slot.warm_up).merge(tally)
+        load = self._load
         return result_of_rounds(
-            self._conductor.slots,
+            self._conductor.collect(),
             load.user_classes,
-            end=load.options.end,
+            end=load.test_options.end,
             planned_slots=self._conductor.planned,
             measured_on=self._measured_on(),
-            reference=load.options.reference or None,
+            reference=load.test_options.reference or None,
         )
 
     def _mixed_run(self) -> Result:
@@ -80,9 +85,9 @@ class Outputs:
         return result_of_mixed_run(
             tallies,
             load.user_classes,
-            seconds=time.perf_counter() - load.began_s,
-            users=load.options.num_users,
-            end=load.options.end,
+            seconds=load.ended_s - load.began_s,
+            users=load.test_options.num_users,
+            end=load.test_options.end,
             measured_on=self._measured_on(),
         )
 
@@ -98,5 +103,5 @@ class Outputs:
             **describe_client(),
             "server": server,
             "pages_in_all": sum(tally.pages for tally in load.recorder.tallies.values()),
-            "options": {name: getattr(load.options, name) for name in OPTIONS_TOLD},
+            "options": {name: getattr(load.test_options, name) for name in OPTIONS_TOLD},
         }

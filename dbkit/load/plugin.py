@@ -1,4 +1,4 @@
-"""Hangs dbkit onto Locust's events: the only place that listens to them.
+"""Hangs dbkit onto Locust's events: from here every room that listens to them is set up.
 
 It checks the database before any user starts, has pages recorded and the workers' records merged, gathers the last of
 them when a test ends, and then has the outputs made. What each step does is left to the rooms that it calls.
@@ -10,13 +10,16 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 import gevent
+import psutil
 from locust import events
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
+from dbkit.arguments import read_settings
 from dbkit.errors import DbkitError
 from dbkit.load import reports
 from dbkit.load.options import add_options, check_together, guard_web_form
@@ -24,21 +27,27 @@ from dbkit.load.outputs import Outputs
 from dbkit.load.percentiles import keep_three_digits
 from dbkit.load.schedule import Conductor, RoundsShape, quieten_locust
 from dbkit.load.slots import SlotReader
-from dbkit.load.state import Load, load_of
+from dbkit.load.state import load_of
 
 
 def _on_init(environment: Environment, **_: Any) -> None:
-    load = Load(environment)
+    load = load_of(environment)
     runner = environment.runner
     try:
-        check_together(environment)
-        if load.needs_database:
-            load.check()
+        check_together(environment, load.options)
+        load.check(read_settings(load.options))
     except DbkitError as mistake:
         print(f"dbkit: error: {mistake}", file=sys.stderr)
+        if isinstance(runner, MasterRunner) and load.options.processes:
+            # forked workers that have not connected yet would wait for this master for minutes; Locust looks after
+            # those alone that have ended at once
+            master = psutil.Process()
+            for child in master.children():
+                if child.cmdline() == master.cmdline():  # a fork, and not the embedded server's supervisor
+                    child.terminate()
         sys.exit(2)
     if environment.web_ui is not None:
-        guard_web_form(environment.web_ui, load.check_pools)
+        guard_web_form(environment.web_ui, load)
     if isinstance(environment.shape_class, RoundsShape):
         quieten_locust()
     environment.events.request.add_listener(load.recorder.on_request)
@@ -62,11 +71,19 @@ def _interrupt_cleanly() -> None:
     Python would raise KeyboardInterrupt in whichever user happens to run; Locust does not listen to SIGHUP.
     """
     gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
-    gevent.signal_handler(signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        gevent.signal_handler(signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM)
 
 
 def _on_test_start(environment: Environment, **_: Any) -> None:
-    load_of(environment).begin_test()
+    load = load_of(environment)
+    if isinstance(environment.shape_class, RoundsShape):
+        load.gate.close()  # until its first slot, also for a worker that joins amid one
+    load.begin_test()
+
+
+def _on_test_stopping(environment: Environment, **_: Any) -> None:
+    load_of(environment).ended_s = time.perf_counter()
 
 
 def _on_test_stop(environment: Environment, **_: Any) -> None:
@@ -80,4 +97,5 @@ keep_three_digits()
 events.init_command_line_parser.add_listener(add_options)
 events.init.add_listener(_on_init)
 events.test_start.add_listener(_on_test_start)
+events.test_stopping.add_listener(_on_test_stopping)
 events.test_stop.add_listener(_on_test_stop)

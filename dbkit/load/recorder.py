@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from dbkit.load.gate import Slot
-from dbkit.result import ProcessSlot
+from dbkit.load.gate import PageSlot
+from dbkit.result import ProcessSlot, Slot
 from dbkit.tally import Tally
 
 
@@ -35,14 +35,21 @@ class Recorder:
     """By slot, then by the process's Locust id."""
 
     def on_request(
-        self, context: Mapping[str, Any], response_time: float, exception: Exception | None, **_: Any
+        self,
+        response_time: float,
+        context: Mapping[str, Any] | None = None,
+        exception: Exception | None = None,
+        **_: Any,
     ) -> None:
         """A listener of Locust's `request` event. What is no page of dbkit's is passed over."""
-        if "user_class" in context and "client_ms" in context:
-            key = Key(context["user_class"], context["slot"], context["measured"])
-            self.tallies[key].add(context, response_time, exception is not None)
+        if not context or "measured_share" not in context:
+            return
+        key = Key(context["user_class"], context["slot"], context["measured"])
+        self.tallies[key].add(context, response_time, exception is not None)
+        if exception is None and context["measured_share"]:
+            self.tallies[key._replace(measured=True)].measured_pages += context["measured_share"]
 
-    def add_unfinished(self, user_class: str, slot: Slot) -> None:
+    def add_unfinished(self, user_class: str, slot: PageSlot) -> None:
         """A page was cut off."""
         self.tallies[Key(user_class, slot.number, slot.measured)].unfinished += 1
 
@@ -65,6 +72,15 @@ class Recorder:
             self.tallies[Key(*key)].merge(Tally.from_message(tally))
         for slot, client_id, told in message["process_slots"]:
             self.process_slots[slot][client_id] = ProcessSlot(**told)
+
+    def fill(self, slot: Slot) -> None:
+        """Give `slot` all that has been recorded and reported of it so far."""
+        slot.processes = list(self.process_slots[slot.number].values())
+        slot.measured = self._tally(slot, measured=True)
+        slot.warm_up = self._tally(slot, measured=False)
+
+    def _tally(self, slot: Slot, measured: bool) -> Tally:
+        return self.tallies.get(Key(slot.user_class, slot.number, measured), Tally())
 
     def clear(self) -> None:
         """Forget everything, as at the start of a test."""

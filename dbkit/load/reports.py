@@ -14,7 +14,7 @@ from typing import Any
 import gevent
 from locust import argument_parser
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from dbkit.load.state import Load
 
@@ -35,6 +35,12 @@ def travel_with_locusts(load: Load) -> None:
         _send(load, runner)
     elif isinstance(runner, MasterRunner):
         _merge(load, runner)
+
+
+def send_report(runner: Runner) -> None:
+    """Send the master now what has been recorded since the last report; a single process has nothing to send."""
+    if isinstance(runner, WorkerRunner):
+        runner._send_stats()  # Locust's own report, with dbkit's part in it
 
 
 def _send(load: Load, runner: WorkerRunner) -> None:

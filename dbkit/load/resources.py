@@ -100,4 +100,4 @@ class Resources:
 
 def page_bytes(rendered: RenderedPage) -> int:
     """The size of a rendered page as a web application would send it: compact JSON in UTF-8."""
-    return len(json.dumps(rendered, ensure_ascii=False, separators=(",", ":")).encode())
+    return len(json.dumps(rendered, ensure_ascii=False, separators=(",", ":"), default=str).encode())

@@ -13,10 +13,12 @@ Ticks a second apart would cut pages and mix slots. The other side of a slot is 
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
 import random
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +34,8 @@ from locust.runners import MasterRunner
 from dbkit.load.progress import slot_progress
 from dbkit.load.slots import CLOSE, CLOSED, MEASURE, OPEN, PARK
 from dbkit.load.state import Load
-from dbkit.machine import ServerProcesses, read_machine
+from dbkit.load.users import AsyncPageUser
+from dbkit.machine import ServerProcesses
 from dbkit.result import Slot
 
 logger = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ USERS_TIMEOUT_S = 60
 REPORT_MARGIN_S = 10
 """How much longer than the drain timeout a process may take to report."""
 REPEATS_SHARE = 0.05
-"""How many disturbed slots may be run again: this share of all that are planned, rounded up."""
+"""How many disturbed or incomplete slots may be run again: this share of all that are planned, rounded up."""
 POLL_S = 0.005
 
 
@@ -83,10 +86,12 @@ class Conductor:
 
     def __init__(self, load: Load) -> None:
         self.slots: list[Slot] = []
-        """What has been run, without the tallies, which the recorder holds."""
+        """What has been run; see `collect`."""
         self.planned = 0
         self._load = load
         self._runner = cast(Any, load.environment.runner)
+        self._options = load.options
+        self._closing: int | None = None
         self._closed: set[str] = set()
         """The processes that have reported the slot that is being closed."""
         self._main_greenlet = gevent.getcurrent()
@@ -100,11 +105,12 @@ class Conductor:
             schedule.kill()
 
     def _on_closed(self, msg: Any, **_: Any) -> None:
-        self._closed.add(msg.data["client_id"])
+        if msg.data["slot"] == self._closing:
+            self._closed.add(msg.data["client_id"])
 
     def conduct(self) -> None:
         """Run every slot of the schedule that the options ask for."""
-        options = self._load.options
+        options = self._options = argparse.Namespace(**vars(self._load.options))
         user_classes = self._load.environment.user_classes
         server = ServerProcesses.find(self._load.database) if self._load.needs_database else None
         self.slots.clear()
@@ -119,10 +125,21 @@ class Conductor:
                     user_class = left.popleft()
                     show(number, user_class.__name__, self.planned + repeats)
                     slot = self._run_slot(number, user_class, server, began_s)
-                    if slot.is_disturbed and repeats < repeats_allowed:
+                    if (slot.is_disturbed or slot.incomplete) and repeats < repeats_allowed:
                         repeats += 1
                         slot.replaced = True
                         left.append(user_class)
+
+    @property
+    def is_conducting(self) -> bool:
+        """Whether a schedule is being run."""
+        return self._runner.shape_greenlet is not None
+
+    def collect(self) -> list[Slot]:
+        """All slots that have been run, with all that has been reported of them so far."""
+        for slot in self.slots:
+            self._load.recorder.fill(slot)
+        return self.slots
 
     @contextmanager
     def _ended_by_sigterm(self) -> Iterator[None]:
@@ -139,27 +156,31 @@ class Conductor:
     def _run_slot(
         self, round_number: int, user_class: type[User], server: ServerProcesses | None, schedule_began_s: float
     ) -> Slot:
-        options, send = self._load.options, self._runner.send_message
-        number = {"slot": len(self.slots)}
+        options, send = self._options, self._runner.send_message
+        slot = Slot(len(self.slots), round_number, user_class.__name__, options.num_users, began_s=0.0)
+        number = {"slot": slot.number, "in_loop": issubclass(user_class, AsyncPageUser)}
         send(PARK)
         self._have_users(options.num_users, user_class)
-        began_s = time.perf_counter() - schedule_began_s
+        # takes some 10 ms in which nothing else runs here, so where nothing is in flight: before and after the pages
+        server_before_s = server.cpu_s() if server else None
+        opened_s = time.perf_counter()
+        slot.began_s = opened_s - schedule_began_s
         send(OPEN, number)
         gevent.sleep(options.warm_up)
-        server_before_s = server.cpu_s() if server else None
-        before = read_machine()
         send(MEASURE, number)
+        reading = self._reading()
         gevent.sleep(options.slot_time)
-        self._closed.clear()
+        self._closing, self._closed = slot.number, set()
         send(CLOSE, number)
-        # at once, as what is in flight at this edge stands for what was in flight at the other
-        after = read_machine()
-        server_after_s = server.cpu_s() if server else None
-        slot = Slot(number["slot"], round_number, user_class.__name__, options.num_users, began_s, before, after)
-        if server_before_s is not None and server_after_s is not None:
+        timeout_s = options.drain_timeout + REPORT_MARGIN_S
+        self._wait("reports", lambda: self._closed >= self._reading() & reading, timeout_s)
+        slot.incomplete = self._closed != reading
+        if server and server_before_s is not None and (server_after_s := server.cpu_s()) is not None:
             slot.server_cpu_s = server_after_s - server_before_s
+            slot.server_seconds = time.perf_counter() - opened_s
+            slot.server_machine = socket.gethostname()
+        self._load.recorder.fill(slot)
         self.slots.append(slot)
-        self._wait("reports", lambda: self._closed >= self._reading(), options.drain_timeout + REPORT_MARGIN_S)
         self._have_users(0, user_class)
         return slot
 

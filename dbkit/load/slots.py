@@ -7,17 +7,18 @@ measured here is what only this process can know of itself: its CPU time, and ho
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from contextlib import suppress
 from typing import Any
 
 import gevent
-from locust.runners import Runner, WorkerRunner
 
-from dbkit.load.gate import Slot
+from dbkit.load.gate import PageSlot
 from dbkit.load.loop_thread import LoopThread
+from dbkit.load.reports import send_report
 from dbkit.load.state import Load
-from dbkit.machine import read_core_wait_s
+from dbkit.machine import read_core_wait_s, read_machine
 from dbkit.result import ProcessSlot
 
 PARK, OPEN, MEASURE, CLOSE = "dbkit_slot_park", "dbkit_slot_open", "dbkit_slot_measure", "dbkit_slot_close"
@@ -64,55 +65,79 @@ class SlotReader:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._samplers: list[gevent.Greenlet] = []
-        self._since_s = self._cpu_s = self._core_wait_s = 0.0
-        self._hub_lag, self._loop_lag = LagMeter(), LagMeter()
-        runner = load.environment.runner
+        self._measuring: _Measuring | None = None
+        environment = load.environment
+        runner = environment.runner
         assert runner is not None
         runner.register_message(PARK, self._park)
         runner.register_message(OPEN, self._open)
         runner.register_message(MEASURE, self._measure)
         runner.register_message(CLOSE, self._close)
+        environment.events.test_stop.add_listener(self._stop_measuring)
 
     def _park(self, **_: Any) -> None:
         self._load.gate.close()
 
     def _open(self, msg: Any, **_: Any) -> None:
-        self._load.gate.open(Slot(msg.data["slot"], measured=False))
+        self._load.gate.open(PageSlot(msg.data["slot"], measured=False))
 
     def _measure(self, msg: Any, **_: Any) -> None:
-        self._hub_lag, self._loop_lag = LagMeter(), LagMeter()
-        self._samplers = [gevent.spawn(self._hub_lag.hub_samples)]
-        if (loop_thread := self._load.resources.started_loop_thread) is not None:
-            self._samplers.append(gevent.spawn(_run_until_cancelled, loop_thread, self._loop_lag))
-        self._core_wait_s = read_core_wait_s()
-        self._since_s, self._cpu_s = time.perf_counter(), time.process_time()
-        self._load.gate.open(Slot(msg.data["slot"], measured=True))
+        loop_thread = self._load.resources.started_loop_thread if msg.data["in_loop"] else None
+        self._measuring = _Measuring(loop_thread)
+        self._load.gate.open(PageSlot(msg.data["slot"], measured=True))
 
     def _close(self, msg: Any, **_: Any) -> None:
         self._load.gate.close()
-        seconds, cpu_s = time.perf_counter() - self._since_s, time.process_time() - self._cpu_s
-        core_wait_s = read_core_wait_s() - self._core_wait_s
-        # the rest takes as long as the slowest page, and the conductor has readings to take meanwhile
-        gevent.spawn(self._finish, msg.data["slot"], seconds, cpu_s, core_wait_s)
-
-    def _finish(self, slot: int, seconds: float, cpu_s: float, core_wait_s: float) -> None:
-        gevent.killall(self._samplers)
-        self._load.gate.drain(self._load.options.drain_timeout)
+        slot = msg.data["slot"]
+        process_slot = self._stop_measuring()
         runner: Any = self._load.environment.runner
-        self._load.recorder.process_slots[slot][runner.client_id] = ProcessSlot(
-            seconds, cpu_s, core_wait_s, self._hub_lag.mean_ms, self._loop_lag.mean_ms
-        )
+        if process_slot is not None:  # else this process joined amid the slot
+            self._load.recorder.process_slots[slot][runner.client_id] = process_slot
+        # the rest takes as long as the slowest page, and in a single process the conductor is the caller
+        gevent.spawn(self._finish, runner, slot)
+
+    def _finish(self, runner: Any, slot: int) -> None:
+        self._load.gate.drain(self._load.test_options.drain_timeout)
         send_report(runner)
         runner.send_message(CLOSED, {"slot": slot, "client_id": runner.client_id})
+
+    def _stop_measuring(self, **_: Any) -> ProcessSlot | None:
+        measuring, self._measuring = self._measuring, None
+        return None if measuring is None else measuring.stop()
+
+
+class _Measuring:
+    """What a process measures of itself and its machine between two instants."""
+
+    def __init__(self, loop_thread: LoopThread | None) -> None:
+        self._hub_lag, self._loop_lag = LagMeter(), LagMeter()
+        self._samplers = [gevent.spawn(self._hub_lag.hub_samples)]
+        self._in_loop = loop_thread is not None
+        if loop_thread is not None:
+            self._samplers.append(gevent.spawn(_run_until_cancelled, loop_thread, self._loop_lag))
+        self._machine = read_machine()
+        self._core_wait_s = read_core_wait_s()
+        self._cpu_s = time.process_time()
+
+    def stop(self) -> ProcessSlot:
+        cpu_s = time.process_time() - self._cpu_s
+        machine = read_machine()
+        core_wait_s = read_core_wait_s() - self._core_wait_s
+        gevent.killall(self._samplers, block=False)
+        busy_share, steal_share, pressure_share = machine.shares_since(self._machine)
+        return ProcessSlot(
+            seconds=machine.at_s - self._machine.at_s,
+            cpu_s=cpu_s,
+            core_wait_s=max(core_wait_s, 0.0),
+            hub_lag_ms=self._hub_lag.mean_ms,
+            loop_lag_ms=self._loop_lag.mean_ms if self._in_loop else None,
+            machine=socket.gethostname(),
+            busy_share=busy_share,
+            steal_share=steal_share,
+            pressure_share=pressure_share,
+        )
 
 
 def _run_until_cancelled(loop_thread: LoopThread, lag: LagMeter) -> None:
     with suppress(asyncio.CancelledError):  # the test was stopped amid a slot
         loop_thread.run(lag.loop_samples)
-
-
-def send_report(runner: Runner) -> None:
-    """Send the master now what has been recorded since the last report; a single process has nothing to send."""
-    if isinstance(runner, WorkerRunner):
-        runner._send_stats()  # Locust's own report, with dbkit's part in it

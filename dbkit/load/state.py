@@ -10,6 +10,7 @@ import time
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import gevent
 from gevent.event import Event
 from locust.env import Environment
 from locust.runners import MasterRunner
@@ -37,10 +38,12 @@ class Load:
         self.recorder = Recorder()
         self.checked = Event()
         """Set once the database has been found good."""
-        self.began_s = 0.0
-        """When the test began, by `time.perf_counter`."""
+        self.test_options = self.options
+        """The options of the running or the last test, which the web form cannot change while it runs."""
+        self.began_s = self.ended_s = 0.0
+        """When the test began, and when it was stopped, by `time.perf_counter`."""
         # out of the options before anything is sent or shown; a master's would also overwrite its workers'
-        self._url: DatabaseUrl | None = vars(self.options).pop("database_url")
+        self._url: DatabaseUrl | None = vars(self.options).pop("database_url", None)
         self._resources: Resources | None = None
         _loads[environment] = self
 
@@ -71,15 +74,13 @@ class Load:
             if hasattr(user_class, "stack") and hasattr(user_class, "page_function")
         }
 
-    def check(self) -> None:
-        """Raise DbkitError unless the database is there, holds the dataset and allows the pools."""
-        read_shape(self.database)
-        self.check_pools(read_settings(self.options))
+    def check(self, settings: Settings) -> None:
+        """Raise DbkitError unless the database is there, holds the dataset and allows the pools of `settings`."""
+        if self.needs_database:
+            read_shape(self.database)
+            self._check_pools(settings)
 
-    def check_pools(self, settings: Settings) -> None:
-        """Raise DbkitError where the pools could open more connections than the server allows."""
-        if not self.needs_database:
-            return
+    def _check_pools(self, settings: Settings) -> None:
         allowed = check_server(self.database).connections_allowed
         stacks = len({user_class.stack for user_class in self.user_classes.values()})
         processes = self.options.processes or 1
@@ -97,20 +98,22 @@ class Load:
         """Forget the last test; where pages are read, take the options and the dataset as they are now."""
         self.checked.wait()
         self.recorder.clear()
+        self.test_options = argparse.Namespace(**vars(self.options))
         self.began_s = time.perf_counter()
         if not isinstance(self.environment.runner, MasterRunner):
             self._resources = Resources(
-                self.database, read_settings(self.options), read_shape(self.database), self.options.page_size
+                self.database, read_settings(self.test_options), read_shape(self.database), self.test_options.page_size
             )
 
     def end_test(self) -> None:
         """Close what the test had open. Its users are gone."""
-        if self._resources is not None:
-            self._resources.close()
-            self._resources = None
+        resources, self._resources = self._resources, None
+        if resources is not None:
+            # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
+            gevent.spawn(resources.close).get()
         self.gate.open(NO_SLOT)
 
 
 def load_of(environment: Environment) -> Load:
-    """dbkit's side of `environment`."""
-    return _loads[environment]
+    """dbkit's side of `environment`, made when it is first asked for: a worker may be given users before its `init`."""
+    return _loads.get(environment) or Load(environment)

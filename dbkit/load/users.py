@@ -50,7 +50,7 @@ class PageUser(User):
         super().__init__(environment)
         self.load = load_of(environment)
         self.resources = self.load.resources
-        self.options = self.load.options
+        self.options = self.load.test_options
         self.pages = self._page_numbers()
 
     def wait_time(self) -> float:
@@ -83,6 +83,7 @@ class PageUser(User):
                 self.load.recorder.add_unfinished(type(self).__name__, slot)
                 raise
             cost.returned()
+            share = self.load.gate.measured_share(slot, cost.asked_s, cost.returned_s)
             length = 0
             if failure is None:
                 try:
@@ -95,7 +96,13 @@ class PageUser(User):
                 response_time=cost.response_ms,
                 response_length=length,
                 exception=failure,
-                context={"user_class": type(self).__name__, "page": page, **slot.as_dict(), **cost.as_dict()},
+                context={
+                    "user_class": type(self).__name__,
+                    "page": page,
+                    **slot.as_dict(),
+                    "measured_share": share,
+                    **cost.as_dict(),
+                },
             )
 
     def _page_numbers(self) -> Iterator[int]:
