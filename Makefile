@@ -16,7 +16,7 @@ ui: $(VENV)/ready  ## seed, then the web UI on http://127.0.0.1:8089
 	$(BIN)/locust
 
 test: $(VENV)/ready  ## all tests, against a PostgreSQL of their own
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready  ## style and types
 	$(BIN)/ruff check .

@@ -1,0 +1,259 @@
+"""Locust as users start it: a process with dbkit's locustfiles, its results in a folder of its own.
+
+Each process leads a session of its own, so that whatever it leaves behind can be found.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import requests
+
+REPOSITORY = Path(__file__).parents[1]
+COMPARE = "locustfiles/compare.py"
+LOCUST = (str(Path(sys.executable).with_name("locust")),)
+DEADLINE_S = 60
+GRACE_S = 20
+POLL_S = 0.02
+
+RECORD = '''
+"""Writes each process's pages to a file of its own, as they are told to Locust."""
+import json, os, time
+from locust import events
+
+files = {}
+
+@events.request.add_listener
+def record(request_type, name, response_time, response_length, exception, context, **_):
+    file = files.get(os.getpid()) or files.setdefault(os.getpid(), open(f"{RECORDS}/{os.getpid()}", "w", 1))
+    message = None if exception is None else str(exception)
+    page = [time.perf_counter(), request_type, name, response_time, response_length, message, context]
+    print(json.dumps(page), file=file)
+'''
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page, as its process told Locust of it."""
+
+    process: int
+    told_s: float
+    """By the machine's clock of `time.perf_counter`."""
+    stack: str
+    strategy: str
+    response_ms: float
+    bytes: int
+    failure: str | None
+    context: dict[str, Any]
+
+
+class LocustRun:
+    """A running Locust, or one that has ended. Made by `locust`."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], web_port: int) -> None:
+        self.folder = folder
+        self.process = process
+        self.web_url = f"http://127.0.0.1:{web_port}"
+
+    # While it runs
+
+    def wait_until(self, reached: Callable[[], object]) -> None:
+        """Wait for it to be so, while Locust runs."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not reached():
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(POLL_S)
+
+    def wait_until_web_answers(self) -> None:
+        def answers() -> bool:
+            with suppress(requests.ConnectionError):
+                return self.get("/").ok
+            return False
+
+        self.wait_until(answers)
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.web_url + path, timeout=DEADLINE_S)
+
+    def swarm(self, headers: dict[str, str] | None = None, /, **form: object) -> dict[str, Any]:
+        """Press Start in the web form; the answer."""
+        fields = {"user_count": 2, "spawn_rate": 100, **form}
+        answer = requests.post(f"{self.web_url}/swarm", data=fields, headers=headers, timeout=DEADLINE_S)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def stop(self) -> dict[str, Any]:
+        """Press Stop; the answer."""
+        answer = requests.post(f"{self.web_url}/stop", timeout=DEADLINE_S)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def web_stats(self) -> dict[str, Any]:
+        """Locust's own statistics, which it makes anew every other second."""
+        return dict(self.get("/stats/requests").json())
+
+    def template_arguments(self) -> dict[str, Any]:
+        """What the browser makes the web UI from: options, state, user_count and more, as they are now."""
+        page = self.get("/").text
+        start = re.search(r"window\.templateArgs\s*=\s*", page)
+        assert start is not None
+        arguments, _ = json.JSONDecoder().raw_decode(page[start.end() :])
+        return dict(arguments)
+
+    # Its end
+
+    def wait(self) -> int:
+        """Wait for its end; the exit code."""
+        return self.process.wait(DEADLINE_S)
+
+    def terminate(self) -> int:
+        """End it as `kill` does, and wait; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    @property
+    def output(self) -> str:
+        """Everything said on stdout and stderr so far."""
+        return self.stdout + self.stderr
+
+    @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout").read_text()
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def rows(self, table: str = "stats") -> list[dict[str, str]]:
+        """A CSV file of Locust's: `stats`, `failures`, `exceptions`."""
+        with (self.folder / f"run_{table}.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    @property
+    def pages(self) -> list[Page]:
+        """Every page that was told to Locust so far, in each process's order."""
+        return [
+            Page(int(file.name), *json.loads(line))
+            for file in sorted((self.folder / "records").iterdir())
+            for line in file.read_text().splitlines(keepends=True)
+            if line.endswith("\n")  # the last one may be half written
+        ]
+
+    def files(self) -> Iterator[Path]:
+        """What it has written."""
+        return (path for path in self.folder.rglob("*") if path.is_file())
+
+    def leftovers(self) -> list[str]:
+        """Processes that it started and that do not end. Locust's master does not wait for its workers to be gone."""
+        deadline = time.monotonic() + GRACE_S
+        while (left := self._session()) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return [f"{process.pid} {process.info['cmdline']}" for process in left]
+
+    def kill(self) -> None:
+        """Kill what is left of it, children that have lost their parent too, as they are still of its session."""
+        for process in self._session():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(DEADLINE_S)
+
+    def _session(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+
+def pages_by_class(run: LocustRun) -> dict[str, list[int]]:
+    """The numbers of the pages that each user class read, in order."""
+    pages: defaultdict[str, list[int]] = defaultdict(list)
+    for page in run.pages:
+        pages[page.context["user_class"]].append(page.context["page"])
+    return dict(pages)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def locust(
+    folder: Path,
+    *arguments: str,
+    url: str | None,
+    locustfiles: str = COMPARE,
+    environment: dict[str, str] | None = None,
+    web: bool = False,
+    record: bool = False,
+    command: tuple[str, ...] = LOCUST,
+) -> Iterator[LocustRun]:
+    """Start Locust in the project's folder, on free ports; whatever is left of it at the block's end is killed.
+
+    `url` is the database, given by the environment, so that no list of processes shows it. `folder` is made; CSV files,
+    output and, with `record`, the pages go there. With `web` it waits in the web UI, else it runs headless.
+    """
+    folder.mkdir()
+    web_port, master_port = free_port(), str(free_port())
+    if record:
+        (folder / "records").mkdir()
+        recorder = folder / "record.py"
+        recorder.write_text(f"RECORDS = {str(folder / 'records')!r}\n{RECORD}")
+        locustfiles = f"{locustfiles},{recorder}"
+    variables = {name: value for name, value in os.environ.items() if not re.match("DBKIT_|LOCUST_|PG", name)}
+    variables |= {} if url is None else {"DBKIT_DATABASE_URL": url}
+    mode = ["--web-port", str(web_port)] if web else ["--headless"]
+    ports = ["--master-bind-host", "127.0.0.1", "--master-bind-port", master_port, "--master-port", master_port]
+    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [*command, "-f", locustfiles, "--csv", str(folder / "run"), *mode, *ports, *arguments],
+            cwd=REPOSITORY,
+            env=variables | (environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    run = LocustRun(folder, process, web_port)
+    try:
+        if web:
+            run.wait_until_web_answers()
+        yield run
+    finally:
+        run.kill()
+
+
+def named(url: str, application_name: str) -> str:
+    """`url` with a name by which the server knows its connections."""
+    return f"{url}{'&' if '?' in url else '?'}application_name={application_name}"
+
+
+def connections(url: str, application_name: str, state: str = "%") -> int:
+    """Connections of this name that the server has, in this state."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND state LIKE %s",
+            [application_name, state],
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
