@@ -1,0 +1,94 @@
+"""dbkit's own command line: `python -m dbkit bench`. Making the dataset is `seed.py`'s, load tests are Locust's.
+
+A subcommand is a function `(options) -> None` that prints; its options are added in `_parse`, and its work is a
+module's.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from dbkit.arguments import (
+    ArgumentParser,
+    add_database_url,
+    add_page_size,
+    add_settings,
+    exit_on_mistake,
+    read_settings,
+    whole_number,
+)
+from dbkit.bench import Workload, bench, check_connections
+from dbkit.database import STACKS, find_database
+from dbkit.dataset import read_shape
+from dbkit.paging import STRATEGIES
+
+PROG = "python -m dbkit"
+
+
+def main() -> None:
+    options = _parse()
+    options.command(options)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    database = options.database_url or find_database()
+    settings = read_settings(options)
+    pages_there = read_shape(database).pages(options.page_size)
+    workload = Workload(
+        # after the last page the first again, so that every page has something to read
+        pages=tuple(number % pages_there for number in range(options.pages)),
+        page_size=options.page_size,
+        concurrency=options.concurrency,
+        settings=settings,
+    )
+    check_connections(database, workload)
+    print(f"{options.pages} pages of {options.page_size} todos, {options.concurrency} at a time, from {database}")
+    print(f"pool {settings.pool_size} + {settings.max_overflow}, end {settings.end}, session close {settings.close}")
+    if options.concurrency > settings.pool_capacity:
+        print(f"pages wait for a connection: the pool has {settings.pool_capacity} for {options.concurrency} at a time")
+    elif options.concurrency > settings.pool_size:
+        print(f"pages open connections and close them again: the pool keeps {settings.pool_size}; see --pool-size")
+    for stack in [options.stack] if options.stack else STACKS:
+        print(f"\n{stack}, {options.concurrency} {'threads' if stack == 'psycopg' else 'asyncio tasks'}", flush=True)
+        for timing in bench(database, stack, [options.strategy] if options.strategy else STRATEGIES, workload):
+            print(timing, flush=True)
+
+
+def _parse() -> argparse.Namespace:
+    parser = ArgumentParser(prog=PROG, description="Which way of loading list pages is fastest on your PostgreSQL.")
+    parser.set_defaults(command=lambda options: parser.print_help())
+    commands = parser.add_subparsers(title="commands", metavar="<command>")
+
+    command = commands.add_parser(
+        "bench",
+        help="time each strategy on each stack, without Locust",
+        description="Read pages with each strategy on each stack, psycopg in threads and the others under asyncio, and "
+        "time it. Every strategy reads its pages once before, unmeasured.",
+    )
+    command.set_defaults(command=_bench)
+    command.add_argument(
+        "--pages",
+        type=whole_number(1),
+        default=25,
+        metavar="<number>",
+        help="pages to read, from the first on; after the dataset's last one, the first again; default 25",
+    )
+    command.add_argument(
+        "--concurrency",
+        type=whole_number(1),
+        default=10,
+        metavar="<number>",
+        help="pages read at a time: threads, or tasks that a semaphore lets through; default 10",
+    )
+    command.add_argument("--stack", choices=STACKS, help="this stack alone; default all")
+    command.add_argument("--strategy", choices=tuple(STRATEGIES), help="this strategy alone; default all")
+    add_page_size(command)
+    add_database_url(command)
+    add_settings(command)
+
+    options: argparse.Namespace = parser.parse_args()
+    return options
+
+
+if __name__ == "__main__":
+    exit_on_mistake(PROG, main)
