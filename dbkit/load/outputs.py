@@ -10,14 +10,13 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-import gevent
 import psycopg
 from locust.env import Environment
-from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from dbkit.console import print_result
 from dbkit.errors import DbkitError
 from dbkit.files import write_files
+from dbkit.load.locust_csv import finish_writing
 from dbkit.load.options import OPTIONS_TOLD
 from dbkit.load.schedule import Conductor, RoundsShape
 from dbkit.load.state import Load
@@ -53,10 +52,7 @@ class Outputs:
 
     def on_quit(self, **_: Any) -> None:
         """Print the last result: after Locust's own tables, so that it is what one sees."""
-        if self._load.options.csv_prefix:
-            # Locust writes its CSV files every second and not at the end: the last pages would be missing, and the
-            # writer, woken once more after the files are closed, fails with a traceback
-            gevent.sleep(CSV_STATS_INTERVAL_SEC * 1.1)
+        finish_writing()
         self._print()
 
     def _print(self) -> None:

@@ -22,6 +22,7 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 from dbkit.arguments import read_settings
 from dbkit.errors import DbkitError
 from dbkit.load import reports
+from dbkit.load.locust_csv import know_the_writer
 from dbkit.load.options import add_options, check_together, guard_web_form
 from dbkit.load.outputs import Outputs
 from dbkit.load.percentiles import keep_three_digits
@@ -94,6 +95,7 @@ def _on_test_stop(environment: Environment, **_: Any) -> None:
 logging.getLogger("dbkit.cost").setLevel(logging.WARNING)
 
 keep_three_digits()
+know_the_writer()
 events.init_command_line_parser.add_listener(add_options)
 events.init.add_listener(_on_init)
 events.test_start.add_listener(_on_test_start)

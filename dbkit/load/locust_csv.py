@@ -1,0 +1,31 @@
+"""Locust's own CSV files, to the last page.
+
+Locust writes them once a second and not at the end, so that the last pages are missing; and its writer, woken once more
+after the files are closed, ends with a traceback. What is in the files is Locust's.
+"""
+
+from __future__ import annotations
+
+import gevent
+from locust.stats import CSV_STATS_INTERVAL_SEC, StatsCSVFileWriter
+
+_writers: list[gevent.Greenlet] = []
+
+
+def know_the_writer() -> None:
+    """Have the writer of this process known from its start on; before Locust starts it."""
+    write = StatsCSVFileWriter.stats_writer
+
+    def known_writer(writer: StatsCSVFileWriter) -> None:
+        _writers.append(gevent.getcurrent())
+        write(writer)
+
+    StatsCSVFileWriter.stats_writer = known_writer  # type: ignore[assignment, method-assign]
+
+
+def finish_writing() -> None:
+    """Let the writer write once more, and end it; the files are still open. Takes a second where there is one."""
+    if _writers:
+        gevent.sleep(CSV_STATS_INTERVAL_SEC * 1.1)
+        gevent.killall(_writers)
+        _writers.clear()
