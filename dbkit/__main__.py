@@ -7,6 +7,7 @@ module's.
 from __future__ import annotations
 
 import argparse
+import logging
 
 from dbkit.arguments import (
     ArgumentParser,
@@ -42,6 +43,8 @@ def _bench(options: argparse.Namespace) -> None:
         settings=settings,
     )
     check_connections(database, workload)
+    # it warns of each statement that is cancelled because another page failed, or on Ctrl-C
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     print(f"{options.pages} pages of {options.page_size} todos, {options.concurrency} at a time, from {database}")
     print(f"pool {settings.pool_size} + {settings.max_overflow}, end {settings.end}, session close {settings.close}")
     if options.concurrency > settings.pool_capacity:

@@ -87,6 +87,7 @@ def bench(database: DatabaseUrl, stack: Stack, strategies: Iterable[str], worklo
 def _threads(database: DatabaseUrl, workload: Workload) -> Iterator[ReadPages]:
     settings = workload.settings
     engine = make_engine(database, settings)
+    executor = ThreadPoolExecutor(workload.concurrency)
 
     def read_pages(function: PageFunction) -> int:
         def read_one(page: int) -> int:
@@ -95,9 +96,9 @@ def _threads(database: DatabaseUrl, workload: Workload) -> Iterator[ReadPages]:
         return sum(executor.map(read_one, workload.pages))
 
     try:
-        with ThreadPoolExecutor(workload.concurrency) as executor:
-            yield read_pages
+        yield read_pages
     finally:
+        executor.shutdown(cancel_futures=True)
         engine.dispose()
 
 
@@ -108,16 +109,21 @@ def _tasks(database: DatabaseUrl, stack: Stack, workload: Workload) -> Iterator[
 
     async def read_all(function: PageFunction) -> int:
         semaphore = asyncio.Semaphore(workload.concurrency)
+        rows = 0
 
-        async def read_one(page: int) -> int:
-            async with semaphore:
-                return len(
-                    await read_page_async(engine, function, page, workload.page_size, settings.end, settings.close)
-                )
+        async def read_one(page: int) -> None:
+            nonlocal rows
+            try:
+                todos = await read_page_async(engine, function, page, workload.page_size, settings.end, settings.close)
+                rows += len(todos)  # after the await: others count meanwhile
+            finally:
+                semaphore.release()
 
         async with asyncio.TaskGroup() as tasks:
-            reading = [tasks.create_task(read_one(page)) for page in workload.pages]
-        return sum(task.result() for task in reading)
+            for page in workload.pages:
+                await semaphore.acquire()
+                tasks.create_task(read_one(page))
+        return rows
 
     def read_pages(function: PageFunction) -> int:
         try:

@@ -17,7 +17,7 @@ PIPED_WIDTH = 100
 LEGEND = (
     "Above: pages a second, response times in ms. Below, a page: statements, round trips, rows; ms waiting for",
     "the loop (queue) and for a connection (pool), opening one (conn.), in the database (db), in Python (client),",
-    "and back to Locust (hop); ms of CPU of the load process and of the server.",
+    "and back to Locust (hop); ms of CPU of the load process (CPU) and of the server (srv).",
 )
 
 WHY_COLUMNS = {
@@ -31,7 +31,7 @@ WHY_COLUMNS = {
     "client": "client_ms",
     "hop": "hop_ms",
     "CPU": "client_cpu_ms",
-    "srv CPU": "server_cpu_ms",
+    "srv": "server_cpu_ms",
 }
 
 

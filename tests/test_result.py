@@ -1,0 +1,370 @@
+"""From slots to the result: who is first and compared with whom, what counts, is warned of, and is unknown."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbkit.cost import COUNTS, PARTS
+from dbkit.errors import DbkitError
+from dbkit.files import write_files
+from dbkit.machine import CORES
+from dbkit.result import (
+    MIXED_WARNING,
+    ProcessSlot,
+    Result,
+    Slot,
+    UserClass,
+    result_of_mixed_run,
+    result_of_rounds,
+)
+from dbkit.tally import Tally
+
+USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Middle", "Slow")}
+PAGES = {"Fast": 300, "Middle": 200, "Slow": 100}
+USERS = 10
+QUIET = ProcessSlot(
+    seconds=1.0,
+    cpu_s=0.4,
+    core_wait_s=0.05,
+    hub_lag_ms=0.1,
+    loop_lag_ms=None,
+    machine="here",
+    busy_share=0.5 / CORES,
+    steal_share=0.02,
+    pressure_share=0.1,
+)
+
+
+def tally(pages: int, response_ms: float, failures: int = 0, **parts: float) -> Tally:
+    """Of pages that are all alike; what is not said of their time is the database's."""
+    cost: dict[str, float] = dict.fromkeys((*COUNTS, *PARTS, "hop_ms"), 0) | {"statements": 1, "rows": 40} | parts
+    cost["db_ms"] = response_ms - sum(parts.get(part, 0) for part in PARTS)
+    made = Tally()
+    for number in range(pages):
+        made.add(cost, response_ms, failed=number < failures)
+    made.measured_pages = pages - failures
+    return made
+
+
+def slot(number: int, round_number: int, user_class: str, measured: Tally | None = None, **changes: Any) -> Slot:
+    """A second with ten users, on a quiet machine with a server of its own."""
+    pages = PAGES[user_class]
+    made = Slot(
+        number,
+        round_number,
+        user_class,
+        users=USERS,
+        began_s=number * 1.5,
+        server_cpu_s=0.1,
+        server_seconds=1.3,
+        server_machine="here",
+        processes=[QUIET],
+        measured=tally(pages, 1000 * USERS / pages) if measured is None else measured,
+        warm_up=tally(30, 30),
+    )
+    return replace(made, **changes)
+
+
+def schedule(rounds: int) -> list[Slot]:
+    """Complete rounds, each a little faster than the one before."""
+    slots: list[Slot] = []
+    for number in range(rounds):
+        for name in ("Slow", "Fast", "Middle"):
+            slots.append(slot(len(slots), number + 1, name, tally(PAGES[name] + number, 30)))
+    return slots
+
+
+def result_of(slots: list[Slot], planned: int | None = None, reference: str | None = None) -> Result:
+    return result_of_rounds(
+        slots,
+        USER_CLASSES,
+        end="rollback",
+        planned_slots=len(slots) if planned is None else planned,
+        measured_on={"seed": 1},
+        reference=reference,
+    )
+
+
+def rows_by_class(result: Result) -> dict[str, dict[str, Any]]:
+    return {row["user_class"]: row for row in result.strategies}
+
+
+# Who is first, and who is compared with whom
+
+
+def test_classes_are_in_the_order_of_the_pages_they_serve() -> None:
+    assert [row["user_class"] for row in result_of(schedule(3)).strategies] == ["Fast", "Middle", "Slow"]
+
+
+def test_slots_are_in_the_order_in_which_they_ran() -> None:
+    slots = schedule(3)
+    assert [row["slot"] for row in result_of(slots).slots] == [slot.number for slot in slots]
+
+
+@pytest.mark.parametrize(("reference", "compared_with"), [(None, "Slow"), ("Fast", "Fast"), ("Middle", "Middle")])
+def test_classes_are_compared_with_the_reference_or_else_the_slowest(reference: str | None, compared_with: str) -> None:
+    result = result_of(schedule(4), reference=reference)
+    assert result.reference == compared_with
+    assert {verdict["reference"] for verdict in result.verdicts} == {compared_with}
+    assert {verdict["user_class"] for verdict in result.verdicts} == USER_CLASSES.keys() - {compared_with}
+
+
+def test_a_class_of_which_nothing_was_measured_is_not_what_others_are_compared_with() -> None:
+    slots = [
+        replace(slot, measured=Tally(), warm_up=Tally()) if slot.user_class == "Slow" else slot for slot in schedule(3)
+    ]
+    result = result_of(slots)
+    assert result.reference == "Middle"
+    assert {verdict["user_class"] for verdict in result.verdicts} == {"Fast"}
+
+
+def test_one_class_alone_has_figures_and_no_verdict() -> None:
+    result = result_of([slot for slot in schedule(3) if slot.user_class == "Fast"])
+    assert [row["user_class"] for row in result.strategies] == ["Fast"]
+    assert (result.verdicts, result.reference) == ([], None)
+
+
+def test_a_verdict_is_on_the_figures_of_the_slots() -> None:
+    result = result_of(schedule(5), reference="Slow")
+    [verdict] = [v for v in result.verdicts if (v["user_class"], v["quantity"]) == ("Fast", "pages_per_s")]
+    assert verdict["rounds"] == 5
+    # from 300 : 100 in the first round to 304 : 104 in the last
+    assert 304 / 104 < verdict["ratio"] < 300 / 100
+    assert verdict["low"] < verdict["ratio"] < verdict["high"]
+    assert verdict["shown"]
+
+
+def test_no_result_at_all_is_a_result() -> None:
+    result = result_of([], planned=3)
+    assert (result.strategies, result.slots, result.verdicts, result.reference) == ([], [], [], None)
+
+
+# What counts
+
+
+def test_the_figures_of_a_class_are_those_of_its_slots_together() -> None:
+    slots = [
+        slot(0, 1, "Fast", tally(100, 40.0, pool_ms=10.0), processes=[replace(QUIET, cpu_s=0.2)]),
+        slot(1, 2, "Fast", tally(300, 20.0, pool_ms=2.0), processes=[replace(QUIET, cpu_s=0.3)]),
+    ]
+    [row] = result_of(slots).strategies
+    assert (row["rounds"], row["pages"], row["users"], row["statements"], row["rows"]) == (2, 400, USERS, 1, 40)
+    assert row["pages_per_s"] == 200
+    assert (row["p50_ms"], row["p95_ms"], row["max_ms"]) == (20.0, 40.0, 40.0)
+    assert row["pool_ms"] == pytest.approx((100 * 10 + 300 * 2) / 400)
+    assert row["client_cpu_ms"] == pytest.approx(1000 * (0.2 + 0.3) / 400)
+    assert sum(row[part] for part in PARTS) == pytest.approx((100 * 40 + 300 * 20) / 400)
+
+
+def test_the_cpu_time_of_all_processes_counts() -> None:
+    one, other = replace(QUIET, cpu_s=0.4), replace(QUIET, cpu_s=0.2, machine="elsewhere")
+    [row] = result_of([slot(0, 1, "Fast", tally(200, 50), processes=[one, other])]).slots
+    assert row["client_cpu_ms"] == pytest.approx(3.0)
+    assert row["client_cpu_share"] == pytest.approx(0.4)
+
+
+def test_failed_pages_are_counted_and_in_no_other_figure() -> None:
+    result = result_of([slot(0, 1, "Fast", tally(100, 10, failures=30))])
+    [row] = result.strategies
+    assert (row["pages"], row["failures"], row["pages_per_s"]) == (100, 30, 70)
+    assert row["statements"] == 1
+    assert any(warning.startswith("Fast: 30 of 100 pages failed") for warning in result.warnings)
+
+
+def test_a_slot_that_was_run_again_is_in_its_table_and_nowhere_else() -> None:
+    good = schedule(4)
+    strange = slot(99, 2, "Fast", tally(7, 900, failures=3), replaced=True)
+    with_it, without = result_of([*good, strange], planned=len(good)), result_of(good)
+    assert with_it.strategies == without.strategies
+    assert with_it.verdicts == without.verdicts
+    assert [row["slot"] for row in with_it.slots if row["replaced"]] == [99]
+    assert any("run again: 1" in warning for warning in with_it.warnings)
+
+
+def test_the_warm_up_is_in_no_figure() -> None:
+    cold = [replace(slot, warm_up=tally(5000, 1)) for slot in schedule(3)]
+    assert result_of(cold).strategies == [
+        row | {"server_cpu_ms": rows_by_class(result_of(cold))[row["user_class"]]["server_cpu_ms"]}
+        for row in result_of(schedule(3)).strategies
+    ]
+    assert {row["warm_up_pages"] for row in result_of(cold).slots} == {5000}
+
+
+# What is warned of
+
+
+def test_a_good_run_has_no_warnings() -> None:
+    assert result_of(schedule(3)).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"measured": replace(tally(200, 50), unfinished=2)}, "pages cut off after --drain-timeout, in no figure: 2"),
+        ({"warm_up": replace(tally(9, 50), unfinished=3)}, "pages cut off after --drain-timeout, in no figure: 3"),
+        ({"processes": [replace(QUIET, steal_share=0.5)]}, "disturbed by others on the machine, and counted: 1 of 1"),
+        ({"processes": [replace(QUIET, busy_share=1.0)]}, "disturbed by others on the machine, and counted: 1 of 1"),
+        ({"incomplete": True}, "a worker was lost, and counted: 1 of 1"),
+        ({"measured": tally(200, 50, hop_ms=20.0)}, "held back the figures of Fast"),
+        ({"measured": Tally()}, "no page of Fast began in its slots' measured time"),
+    ],
+)
+def test_what_makes_figures_doubtful_is_warned_of(changes: dict[str, Any], said: str) -> None:
+    [warning] = result_of([slot(0, 1, "Fast", **changes)]).warnings
+    assert said in warning
+
+
+def test_a_schedule_cut_short_says_how_far_it_came() -> None:
+    [warning] = result_of(schedule(2), planned=45).warnings
+    assert warning.startswith("cut short: 6 of 45 slots")
+
+
+def test_a_mixed_run_says_what_it_gets_wrong() -> None:
+    def mixed(*names: str) -> Result:
+        tallies = {name: tally(PAGES[name], 30) for name in names}
+        return result_of_mixed_run(tallies, USER_CLASSES, seconds=2, users=5, end="rollback", measured_on={})
+
+    assert MIXED_WARNING in mixed("Fast", "Slow").warnings
+    assert mixed("Fast").warnings == []
+    assert [(row["user_class"], row["pages_per_s"]) for row in mixed("Slow", "Fast").strategies] == [
+        ("Fast", 150),
+        ("Slow", 50),
+    ]
+    assert mixed("Slow", "Fast").verdicts == []
+
+
+# What a slot was bound by
+
+
+@pytest.mark.parametrize(
+    ("bound_by", "changes"),
+    [
+        ("client CPU", {"processes": [replace(QUIET, cpu_s=0.9)]}),
+        ("client CPU", {"processes": [replace(QUIET, cpu_s=0.6, core_wait_s=0.3)]}),
+        ("client CPU", {"processes": [replace(QUIET, cpu_s=0.65, steal_share=0.2)]}),
+        ("client CPU", {"processes": [QUIET, replace(QUIET, cpu_s=0.9)]}),
+        ("pool", {"measured": tally(200, 50, pool_ms=30.0)}),
+        ("think time", {"measured": tally(200, 10)}),
+        ("database", {"measured": tally(200, 50)}),
+        ("database", {"measured": tally(200, 50, pool_ms=5.0), "processes": [replace(QUIET, cpu_s=0.6)]}),
+        (None, {"processes": []}),
+    ],
+)
+def test_a_slot_says_what_it_was_bound_by(bound_by: str | None, changes: dict[str, Any]) -> None:
+    result = result_of([slot(0, 1, "Fast", **changes)])
+    assert result.slots[0]["bound_by"] == bound_by
+    assert result.strategies[0]["bound_by"] == bound_by
+
+
+def test_a_class_is_bound_by_what_most_of_its_slots_were() -> None:
+    waiting = tally(200, 50, pool_ms=30.0)
+    slots = [slot(0, 1, "Fast"), slot(1, 2, "Fast", waiting), slot(2, 3, "Fast", waiting)]
+    assert result_of(slots).strategies[0]["bound_by"] == "pool"
+
+
+# What is unknown
+
+
+def test_a_server_elsewhere_has_no_cpu_time() -> None:
+    elsewhere = [replace(slot, server_cpu_s=None, server_machine=None) for slot in schedule(3)]
+    result = result_of(elsewhere)
+    for row in (*result.slots, *result.strategies):
+        assert row["server_cpu_ms"] is None
+        assert row["client_cpu_ms"] > 0
+    assert {row["other_cpu_share"] for row in result.slots} == {None}
+    assert "server_cpu_ms" not in {verdict["quantity"] for verdict in result.verdicts}
+    assert "client_cpu_ms" in {verdict["quantity"] for verdict in result.verdicts}
+
+
+def test_a_system_that_tells_nothing_of_the_machine_is_not_disturbed_and_not_adjusted_for() -> None:
+    silent = replace(QUIET, busy_share=None, steal_share=None, pressure_share=None)
+    result = result_of([replace(slot, processes=[silent]) for slot in schedule(6)])
+    for row in result.slots:
+        assert (row["steal_share"], row["pressure_share"], row["other_cpu_share"]) == (None, None, None)
+        assert not row["disturbed"]
+    assert {verdict["steal_adjusted"] for verdict in result.verdicts} == {False}
+
+
+def test_a_slot_that_no_process_reported_has_no_figures() -> None:
+    [row] = result_of([slot(0, 1, "Fast", Tally(), processes=[], warm_up=Tally())]).slots
+    figures = ("pages_per_s", "p50_ms", "max_ms", "statements", "db_ms", "client_cpu_ms", "bound_by", "hub_lag_ms")
+    assert {name: row[name] for name in figures} == dict.fromkeys(figures)
+
+
+# What is written
+
+shares = st.none() | st.floats(0, 1)
+processes = st.builds(
+    ProcessSlot,
+    seconds=st.floats(0.001, 100),
+    cpu_s=st.floats(0, 100),
+    core_wait_s=st.floats(0, 100),
+    hub_lag_ms=st.floats(0, 1000),
+    loop_lag_ms=st.none() | st.floats(0, 1000),
+    machine=st.sampled_from(["here", "elsewhere"]),
+    busy_share=shares,
+    steal_share=shares,
+    pressure_share=shares,
+)
+tallies = st.builds(
+    tally, pages=st.integers(0, 5), response_ms=st.floats(0, 1e6), failures=st.integers(0, 5), hop_ms=st.floats(0, 1e6)
+).map(lambda made: replace(made, measured_pages=max(made.measured_pages, 0.0)))
+any_slots = st.lists(
+    st.builds(
+        Slot,
+        number=st.integers(0, 100),
+        round=st.integers(1, 4),
+        user_class=st.sampled_from(sorted(USER_CLASSES)),
+        users=st.integers(1, 50),
+        began_s=st.floats(0, 1000),
+        server_cpu_s=st.none() | st.floats(0, 100),
+        server_seconds=st.floats(0.001, 100),
+        server_machine=st.sampled_from([None, "here"]),
+        processes=st.lists(processes, max_size=3),
+        measured=tallies,
+        warm_up=tallies,
+        incomplete=st.booleans(),
+        replaced=st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(slots=any_slots, reference=st.none() | st.sampled_from(sorted(USER_CLASSES)))
+def test_any_result_is_plain_json(slots: list[Slot], reference: str | None) -> None:
+    told = result_of(slots, reference=reference).as_json()
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+
+
+def test_the_files_hold_the_result(tmp_path: Path) -> None:
+    result = result_of(schedule(3))
+    paths = write_files(result, str(tmp_path / "new folder" / "run"))
+    assert [path.name for path in paths] == ["run_strategies.csv", "run_slots.csv", "run_comparison.json"]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
+    assert json.loads(paths[2].read_text()) == result.as_json()
+    with paths[0].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["user_class"] for row in rows] == ["Fast", "Middle", "Slow"]
+    assert [float(row["pages_per_s"]) for row in rows] == [row["pages_per_s"] for row in result.strategies]
+
+
+def test_the_files_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
+    write_files(result_of(schedule(5)), str(tmp_path / "run"))
+    paths = write_files(result_of(schedule(1)), str(tmp_path / "run"))
+    assert len(paths[1].read_text().splitlines()) == 1 + 3
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_place_that_cannot_be_written_is_told_with_what_to_type(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DbkitError, match="--csv") as mistake:
+        write_files(result_of(schedule(1)), str(tmp_path / "file" / "run"))
+    assert "\n" not in str(mistake.value)
