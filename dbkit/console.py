@@ -106,9 +106,9 @@ def _ratio(verdict: Row | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three significant digits."""
+    """Three significant digits, and no more than three decimals."""
     if value is None:
         return ""
     if value >= 100:
         return f"{value:.0f}"
-    return f"{value:.3g}" if value >= 0.01 or value == 0 else f"{value:.3f}"
+    return f"{value:.3g}" if value >= 0.1 or value == 0 else f"{value:.3f}"
