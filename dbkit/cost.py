@@ -132,7 +132,7 @@ def meter(engine: Engine) -> None:
     The wait for a connection is charged by the pool's class, one of those above.
     """
     dialect = engine.dialect
-    driver = _Asyncpg() if dialect.driver == "asyncpg" else _Psycopg()
+    driver = _Asyncpg() if dialect.driver == "asyncpg" else _PsycopgAsync() if dialect.is_async else _Psycopg()
     connect = dialect.connect
 
     def metered_connect(*args: Any, **kwargs: Any) -> Any:
@@ -168,8 +168,7 @@ def meter(engine: Engine) -> None:
                 cost.db_s += perf_counter() - started_s
                 cost.statements += 1
                 cost.round_trips += trips + driver.prepares(connection, mark)
-            if (rows := cursor.rowcount) > 0 and cursor.description is not None:
-                cost.rows += rows
+            cost.rows += driver.rows(cursor)
 
         return metered
 
@@ -209,20 +208,23 @@ def _finish_connecting(cost: PageCost) -> None:
 
 
 class _Psycopg:
-    """What psycopg (sync, or async behind SQLAlchemy's adapter) will send besides the statement itself.
+    """What psycopg will send besides the statement itself, and what came back.
 
     Private attributes of psycopg are read, as there are no public ones; a test holds the counts against the wire.
     """
 
     def connection_of(self, cursor: Any) -> Any:
-        adapter = getattr(cursor, "_adapt_connection", None)
-        return cursor.connection if adapter is None else adapter._connection
+        return cursor._conn
+
+    def rows(self, cursor: Any) -> int:
+        # psycopg makes `description` anew each time it is asked for, which costs more than the rest of the meter
+        return 0 if (result := cursor.pgresult) is None else int(result.ntuples)
 
     def plain(self, dbapi_connection: Any) -> Any:
         return dbapi_connection.driver_connection
 
     def in_transaction(self, connection: Any) -> bool:
-        return bool(connection.pgconn.transaction_status)  # IDLE is 0
+        return bool(connection.pgconn.transaction_status != 0)  # IDLE
 
     def begins(self, connection: Any) -> int:
         return 0 if connection.autocommit else 1
@@ -238,11 +240,24 @@ class _Psycopg:
         return 2 if connection._prepared._names else 1
 
 
+class _PsycopgAsync(_Psycopg):
+    """The same for psycopg's async side behind SQLAlchemy's adapter."""
+
+    def connection_of(self, cursor: Any) -> Any:
+        return cursor._adapt_connection._connection
+
+    def rows(self, cursor: Any) -> int:
+        return super().rows(cursor._cursor)
+
+
 class _Asyncpg:
     """The same for asyncpg behind SQLAlchemy's adapter, whose connection is asked rather than asyncpg's."""
 
     def connection_of(self, cursor: Any) -> Any:
         return cursor._adapt_connection
+
+    def rows(self, cursor: Any) -> int:
+        return 0 if cursor._description is None else max(cursor._rowcount, 0)
 
     def plain(self, dbapi_connection: Any) -> Any:
         return dbapi_connection.dbapi_connection

@@ -1,0 +1,253 @@
+"""What measuring a page costs: the CPU time of all that dbkit does besides reading it, a page and a statement.
+
+    python -m benchmarks.metering
+
+The same is done with and without, in turns, and the CPU times are subtracted:
+
+- a page in Locust: a page user's task whose page is ready at once (gate, cost, check, request event, tally), less a
+  bare request event;
+- a page in the engine: a session's connection from the pool and back, less the same on an engine that is not metered;
+- a statement, less one that is not metered.
+
+The database takes no part in these: the statement's cursor is a driver's own, with an answer in it, but what would
+send and receive does nothing. Real pages, metered and not, are there to check: they scatter more, and cost more, as
+after each wait for the server the processor's caches hold other things.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import locust
+from locust.argument_parser import get_parser
+from locust.env import Environment
+from locust.event import EventHook
+
+from dbkit.load import SyncPageUser  # after Locust, which patches the process, and before what else is of dbkit
+
+# isort: split
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy import stats
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
+
+from dbkit.arguments import ArgumentParser, exit_on_mistake, whole_number
+from dbkit.cost import MeteredQueuePool, PageCost, meter
+from dbkit.database import STACKS, DatabaseUrl, Settings, Stack, find_database
+from dbkit.load.loop_thread import LoopThread
+from dbkit.load.state import load_of
+from dbkit.paging import DEFAULT_PAGE_SIZE, PageFunction, RenderedPage, joined, lazy, read_page
+
+PROG = "python -m benchmarks.metering"
+PAGE_AIM_US = 40
+STATEMENT_AIM_US = 3
+STATEMENT = "SELECT id, user_id, title, done FROM dbkit.todo ORDER BY id LIMIT 20"
+
+Call = Callable[[], object]
+Differences = list[float]
+
+
+def measure(with_it: Call, without: Call, calls: int, rounds: int, title: str) -> Differences:
+    """For each round the CPU time, in microseconds a call, that `with_it` takes more than `without`."""
+
+    def cpu_us(call: Call) -> float:
+        began_ns = time.thread_time_ns()
+        for _ in range(calls):
+            call()
+        return (time.thread_time_ns() - began_ns) / 1000 / calls
+
+    cpu_us(with_it)
+    cpu_us(without)
+    differences = []
+    for number in track(range(rounds), title, console=Console(stderr=True), transient=True):
+        if number % 2:
+            differences.append(cpu_us(with_it) - cpu_us(without))
+        else:
+            differences.append(-cpu_us(without) + cpu_us(with_it))
+    return differences
+
+
+def page_in_locust(rounds: int) -> Differences:
+    with page_user() as (user, bare_request):
+        return measure(user.read_one_page, bare_request, 1000, rounds, "a page in Locust")
+
+
+@contextmanager
+def page_user() -> Iterator[tuple[SyncPageUser, Call]]:
+    """A user as Locust makes it, whose pages are ready, and a call that fires a request event as any user would."""
+
+    class Ready(SyncPageUser):
+        page_function = joined
+
+        def read(self, page: int, cost: PageCost) -> RenderedPage:
+            with cost:
+                return self.resources.expected_page(page).rendered
+
+    environment = Environment(
+        user_classes=[Ready], events=locust.events, parsed_options=get_parser().parse_args(["--headless"])
+    )
+    runner = environment.create_local_runner()
+    environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
+    environment.events.test_start.fire(environment=environment)
+    load = load_of(environment)
+    bare = EventHook()
+    for listener in environment.events.request._handlers:
+        if listener != load.recorder.on_request:
+            bare.add_listener(listener)
+
+    def bare_request() -> None:
+        began_s = time.perf_counter()
+        response_ms = (time.perf_counter() - began_s) * 1000
+        bare.fire(
+            request_type="bare", name="bare", response_time=response_ms, response_length=1, exception=None, context={}
+        )
+
+    try:
+        yield Ready(environment), bare_request
+    finally:
+        load.end_test()
+
+
+def page_in_engine(database: DatabaseUrl, rounds: int) -> Differences:
+    def session_on(engine: Engine) -> Call:
+        def use_a_connection() -> None:
+            with Session(engine) as session:
+                session.connection()
+
+        return use_a_connection
+
+    pool = MeteredQueuePool
+    with engine_on(database, metered=False) as bare, engine_on(database, metered=False, pool=pool) as metered:
+        for engine in (bare, metered):
+            # opens a transaction, which then stays open, as the ROLLBACKs of a page would find it
+            with engine.connect() as connection:
+                connection.exec_driver_sql(STATEMENT)
+                engine.dialect.do_rollback = do_nothing  # type: ignore[assignment, method-assign]
+        meter(metered)
+        with PageCost():
+            return measure(session_on(metered), session_on(bare), 500, rounds, "a page in the engine")
+
+
+def statement(database: DatabaseUrl, stack: Stack, rounds: int) -> Differences:
+    def differences(connection: Connection) -> Differences:
+        dialect = connection.dialect
+        cursor = connection.connection.cursor()
+        cursor.execute(STATEMENT, ())
+        dialect.do_execute = do_nothing  # type: ignore[assignment, method-assign]
+        meter(connection.engine)
+        metered: Any = dialect.do_execute
+
+        with PageCost():
+            return measure(
+                lambda: metered(cursor, STATEMENT, (), None),
+                lambda: do_nothing(cursor, STATEMENT, (), None),
+                5000,
+                rounds,
+                f"a statement, {stack}",
+            )
+
+    async def differences_in_loop() -> Differences:
+        dialect = "asyncpg" if stack == "asyncpg" else "psycopg_async"
+        engine = create_async_engine(f"postgresql+{dialect}://", connect_args=database.connect_args(stack, Settings()))
+        try:
+            async with engine.connect() as connection:
+                return await connection.run_sync(differences)
+        finally:
+            await engine.dispose()
+
+    if stack == "psycopg":
+        with engine_on(database, metered=False) as engine, engine.connect() as connection:
+            return differences(connection)
+    thread = LoopThread()
+    try:
+        return thread.run(differences_in_loop)
+    finally:
+        thread.stop()
+
+
+def real_page(database: DatabaseUrl, function: PageFunction, rounds: int) -> Differences:
+    def read_from(engine: Engine) -> None:
+        read_page(engine, function, 3, DEFAULT_PAGE_SIZE)
+
+    def read_metered(engine: Engine) -> None:
+        cost = PageCost()
+        with cost:
+            read_page(engine, function, 3, DEFAULT_PAGE_SIZE)
+        cost.returned()
+        cost.as_dict()
+
+    with engine_on(database, metered=True) as metered, engine_on(database, metered=False) as bare:
+        return measure(
+            lambda: read_metered(metered), lambda: read_from(bare), 1, rounds, f"real pages, {function.__name__}"
+        )
+
+
+@contextmanager
+def engine_on(database: DatabaseUrl, *, metered: bool, pool: Any = None) -> Iterator[Engine]:
+    """An engine as `dbkit.database.make_engine` makes it, metered or not."""
+    engine = create_engine(
+        "postgresql+psycopg://",
+        connect_args=database.connect_args("psycopg", Settings()),
+        poolclass=pool or (MeteredQueuePool if metered else None),
+    )
+    if metered:
+        meter(engine)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def do_nothing(*_: Any) -> None:
+    pass
+
+
+def main() -> None:
+    options = _parse()
+    rounds = options.rounds
+    database = find_database()
+    in_locust, in_engine = page_in_locust(rounds), page_in_engine(database, rounds)
+    in_all = [one + other for one, other in zip(in_locust, in_engine, strict=True)]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("CPU time that measuring takes")
+    table.add_column("µs, 95 % interval", justify="right")
+    table.add_column("aim", justify="right")
+    table.add_row("a page in Locust", *in_words(in_locust))
+    table.add_row("a page in the engine", *in_words(in_engine))
+    table.add_row("a page", *in_words(in_all, PAGE_AIM_US))
+    for stack in STACKS:
+        table.add_row(f"a statement, {stack}", *in_words(statement(database, stack, rounds), STATEMENT_AIM_US))
+    for function, statements in ((joined, 1), (lazy, 1 + DEFAULT_PAGE_SIZE)):
+        title = f"to check: a real page, {statements} statements"
+        table.add_row(title, *in_words(real_page(database, function, 25 * rounds)))
+    Console().print(table)
+
+
+def in_words(differences: Differences, aim_us: float | None = None) -> tuple[str, str]:
+    """The median with its interval (a few rounds are far off), and whether it is as small as aimed at."""
+    interval = stats.quantile_test(differences, p=0.5).confidence_interval()
+    words = f"{median(differences):.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+    if aim_us is None:
+        return words, ""
+    verdict = "yes" if interval.high < aim_us else "no" if interval.low > aim_us else "not shown"
+    return words, f"under {aim_us}: {verdict}"
+
+
+def _parse() -> argparse.Namespace:
+    parser = ArgumentParser(prog=PROG, description="The CPU time that dbkit's measuring takes, a page and a statement.")
+    parser.add_argument("--rounds", type=whole_number(3), default=40, metavar="<number>", help="default 40")
+    options: argparse.Namespace = parser.parse_args()
+    return options
+
+
+if __name__ == "__main__":
+    exit_on_mistake(PROG, main)
