@@ -1,0 +1,164 @@
+"""What it costs how a page ends, and how an async session is closed: every combination on every stack, in turns.
+
+    python -m benchmarks.endings [--rounds 12] [--pages 150] [--concurrency 5]
+
+The same `joined` page, read without Locust: psycopg by threads, the async stacks by asyncio tasks. Pages/s are compared
+with a page that is rolled back in a session closed by `async with`, as people write it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import threading
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from dbkit.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
+from dbkit.cost import PageCost
+from dbkit.database import (
+    PAGE_ENDS,
+    SESSION_CLOSES,
+    STACKS,
+    DatabaseUrl,
+    Settings,
+    Stack,
+    find_database,
+    make_async_engine,
+    make_engine,
+)
+from dbkit.dataset import read_shape
+from dbkit.machine import CORES, read_machine
+from dbkit.paging import DEFAULT_PAGE_SIZE, joined, read_page, read_page_async
+from dbkit.tally import Tally
+from dbkit.verdict import PAGES_PER_S, Comparison, Observation, compare
+
+Side = tuple[Stack, Settings]
+ReadPages = Callable[[list[int], Tally], None]
+"""Reads the pages, so many at a time, into the tally."""
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m benchmarks.endings", description=__doc__)
+    add_database_url(parser)
+    parser.add_argument("--rounds", type=whole_number(4), default=12)
+    parser.add_argument("--pages", type=whole_number(1), default=150, help="pages of each side in each round")
+    parser.add_argument("--concurrency", type=whole_number(1), default=5)
+    options = parser.parse_args()
+    database = options.database_url or find_database()
+    pages = read_shape(database).pages(DEFAULT_PAGE_SIZE)
+    Console().print(_run(database, options.rounds, options.pages, options.concurrency, pages))
+
+
+def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int, pages: int) -> Table:
+    names = {name: side for name, side in _sides(concurrency)}
+    readers = {name: _reader(database, side, concurrency) for name, side in names.items()}
+    tallies = {name: Tally() for name in names}
+    observations: dict[Stack, list[Observation]] = {stack: [] for stack in STACKS}
+    chosen = random.Random(1)
+    for number in range(rounds + 1):
+        for name in chosen.sample(sorted(names), len(names)):
+            turn, before = Tally(), read_machine()
+            readers[name]([chosen.randrange(pages) for _ in range(pages_a_turn)], turn)
+            after = read_machine()
+            if number == 0:
+                continue  # connections opened, statements prepared
+            seconds = after.at_s - before.at_s
+            steal = None
+            if before.steal_s is not None and after.steal_s is not None:
+                steal = (after.steal_s - before.steal_s) / seconds / CORES
+            observations[names[name][0]].append(Observation(name, number, turn.pages / seconds, steal))
+            tallies[name].merge(turn)
+    table = Table(box=None, header_style="bold")
+    table.add_column("stack: end + close", no_wrap=True)
+    for heading in ("trips", "db ms", "client ms", "p50 ms", "pages/s × the first"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stack in STACKS:
+        reference = next(name for name, side in names.items() if side[0] == stack)
+        verdicts = compare(observations[stack], reference, PAGES_PER_S)
+        for name in (name for name, side in names.items() if side[0] == stack):
+            tally = tallies[name]
+            table.add_row(
+                name,
+                f"{tally.sums['round_trips'] / tally.pages:.2f}",
+                *(f"{tally.times[part].mean_ms:.2f}" for part in ("db_ms", "client_ms")),
+                f"{tally.times['response_ms'].percentile(0.5):.3g}",
+                _words(verdicts.get(name)),
+            )
+    return table
+
+
+def _sides(concurrency: int) -> list[tuple[str, Side]]:
+    sides: list[tuple[str, Side]] = []
+    for stack, end, close in itertools.product(STACKS, PAGE_ENDS, SESSION_CLOSES):
+        if stack == "psycopg" and close == "finally":
+            continue
+        how = "" if stack == "psycopg" else f" + {close}"
+        sides.append((f"{stack}: {end}{how}", (stack, Settings(pool_size=concurrency, end=end, close=close))))
+    return sides
+
+
+def _reader(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
+    return _threads(database, side, concurrency) if side[0] == "psycopg" else _tasks(database, side, concurrency)
+
+
+def _threads(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
+    settings = side[1]
+    engine = make_engine(database, settings)
+
+    def read_pages(pages: list[int], tally: Tally) -> None:
+        left, lock = iter(pages), threading.Lock()
+
+        def work() -> None:
+            while True:
+                with lock:
+                    page = next(left, None)
+                if page is None:
+                    return
+                cost = PageCost()
+                with cost:
+                    read_page(engine, joined, page, DEFAULT_PAGE_SIZE, settings.end)
+                with lock:
+                    tally.add(cost.as_dict(), cost.response_ms, failed=False)
+
+        workers = [threading.Thread(target=work) for _ in range(concurrency)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    return read_pages
+
+
+def _tasks(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
+    stack, settings = side
+    loop = asyncio.new_event_loop()
+    engine = make_async_engine(database, stack, settings)
+
+    async def work(pages: list[int], tally: Tally) -> None:
+        left = iter(pages)
+
+        async def one_at_a_time() -> None:
+            for page in left:
+                cost = PageCost()
+                with cost:
+                    await read_page_async(engine, joined, page, DEFAULT_PAGE_SIZE, settings.end, settings.close)
+                tally.add(cost.as_dict(), cost.response_ms, failed=False)
+
+        await asyncio.gather(*(one_at_a_time() for _ in range(concurrency)))
+
+    return lambda pages, tally: loop.run_until_complete(work(pages, tally))
+
+
+def _words(verdict: Comparison | None) -> str:
+    if verdict is None or verdict.ratio is None or verdict.low is None:
+        return ""
+    words = f"{verdict.ratio:.2f} [{verdict.low:.2f}, {verdict.high:.2f}]"
+    return words if verdict.shown else f"no difference {words[words.index('[') :]}"
+
+
+if __name__ == "__main__":
+    exit_on_mistake("python -m benchmarks.endings", main)
