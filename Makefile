@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 run: $(VENV)/ready  ## compare all user classes, each alone, and leave results/
 	$(BIN)/python seed.py
-	$(BIN)/locust -f locustfiles/rounds.py --headless --users 10 --csv results/run
+	$(BIN)/locust -f locustfiles/rounds.py --headless --users 10 --pool-size 10 --csv results/run
 
 ui: $(VENV)/ready  ## seed, then the web UI on http://127.0.0.1:8089
 	$(BIN)/python seed.py

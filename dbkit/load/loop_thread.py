@@ -25,6 +25,7 @@ CANCEL_TIMEOUT_S = 10
 
 _start_new_thread = monkey.get_original("_thread", "start_new_thread")
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
+_sleep = monkey.get_original("time", "sleep")
 _get_ident = monkey.get_original("_thread", "get_ident")
 
 
@@ -107,13 +108,26 @@ class LoopThread:
 
     def _begin(self, call: _Call[Any]) -> None:
         self._calls.add(call)
-        call.task = self._loop.create_task(call.run())
+        call.task = self._loop.create_task(self._run_call(call))
+        # a task that is cancelled before its first step runs nothing of its own
         call.task.add_done_callback(lambda task: self._finish(call))
 
+    async def _run_call(self, call: _Call[Any]) -> None:
+        try:
+            call.result, call.error = await call.function(), None
+        except BaseException as error:  # whatever it is, it is the caller's
+            call.error = error
+        self._finish(call)
+
     def _finish(self, call: _Call[Any]) -> None:
+        if call not in self._calls:
+            return
         self._calls.discard(call)
         self._finished.append(call)
         self._watcher.send()
+        # give the interpreter lock away, or the caller waits for it for up to a switch interval of 5 ms; meanwhile its
+        # connection lies idle in the pool, which closes those beyond its size
+        _sleep(0)
 
     def _wake_callers(self) -> None:
         while self._finished:
@@ -138,13 +152,8 @@ class _Call(Generic[Result]):
         self.waiter = Waiter()
         self.task: asyncio.Task[None] | None = None
         self.result: Any = None
-        self.error: BaseException | None = None
-
-    async def run(self) -> None:
-        try:
-            self.result = await self.function()
-        except BaseException as error:  # whatever it is, it is the caller's
-            self.error = error
+        self.error: BaseException | None = asyncio.CancelledError()
+        """What the call ended with; as it stands where it was cancelled before it began."""
 
     def cancel(self) -> None:
         # once: a second cancellation would break off the driver's cancelling of its query
