@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     database = options.database_url or find_database()
     pages = read_shape(database).pages(DEFAULT_PAGE_SIZE)
-    Console().print(_run(database, options.rounds, options.pages, options.concurrency, pages))
+    Console(width=100).print(_run(database, options.rounds, options.pages, options.concurrency, pages))
 
 
 def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int, pages: int) -> Table:
