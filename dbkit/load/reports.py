@@ -8,10 +8,12 @@ for them, and a worker that quits reports first. What is recorded is `dbkit.load
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any
 
 import gevent
+from gevent.lock import BoundedSemaphore
 from locust import argument_parser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
@@ -47,9 +49,17 @@ def _send(load: Load, runner: WorkerRunner) -> None:
     def on_report(data: dict[str, Any], **_: Any) -> None:
         data[KEY] = load.recorder.take_message()
 
-    def report_the_last(**_: Any) -> None:
-        runner.stop()
-        runner._send_stats()
+    stopping = BoundedSemaphore()
+
+    def report_the_last() -> None:
+        with stopping:  # the master may ask while a signal is being obeyed
+            runner.stop()
+            runner._send_stats()
+
+    def on_quitting(**_: Any) -> None:
+        # a message of the master's that is still on its way must not have users spawned into a stopped test
+        runner.last_received_spawn_timestamp = sys.maxsize
+        report_the_last()
 
     def on_ask(**_: Any) -> None:
         report_the_last()
@@ -57,7 +67,7 @@ def _send(load: Load, runner: WorkerRunner) -> None:
 
     load.environment.events.report_to_master.add_listener(on_report)
     # after Locust's own listener, and `quitting` is fired in reverse: before the worker says that it quits
-    load.environment.events.quitting.add_listener(report_the_last)
+    load.environment.events.quitting.add_listener(on_quitting)
     runner.register_message(ASK, on_ask)
     _parse_options_once()
 

@@ -113,6 +113,9 @@ class Conductor:
         user_classes = self._load.environment.user_classes
         server = ServerProcesses.find(self._load.database) if self._load.needs_database else None
         self.slots.clear()
+        if not self._runner.worker_count:
+            logger.error("no worker is connected: start some with --worker, and then the rounds again")
+            return
         self.planned = options.rounds * len(user_classes)
         repeats_allowed = math.ceil(self.planned * REPEATS_SHARE)
         repeats = 0
@@ -125,11 +128,11 @@ class Conductor:
                     slot = self._run_slot(number, user_class, server, began_s)
                     if (slot.is_disturbed or slot.incomplete) and repeats < repeats_allowed:
                         repeats += 1
-                        slot.replaced = True
-                        again.append(user_class)
-                for user_class in again:  # once: where others disturb all the time, that is what is measured
+                        again.append((slot, user_class))
+                for slot, user_class in again:  # once: where others disturb all the time, that is what is measured
                     show(number, user_class.__name__, self.planned + repeats)
                     self._run_slot(number, user_class, server, began_s)
+                    slot.replaced = True
 
     @property
     def is_conducting(self) -> bool:

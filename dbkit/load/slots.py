@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 
 from dbkit.load.gate import PageSlot
-from dbkit.load.loop_thread import LoopThread
+from dbkit.load.loop_thread import LoopThread, LoopThreadError
 from dbkit.load.reports import send_report
 from dbkit.load.state import Load
 from dbkit.machine import read_core_wait_s, read_machine
@@ -139,5 +139,5 @@ class _Measuring:
 
 
 def _run_until_cancelled(loop_thread: LoopThread, lag: LagMeter) -> None:
-    with suppress(asyncio.CancelledError):  # the test was stopped amid a slot
+    with suppress(asyncio.CancelledError, LoopThreadError):  # the test was stopped amid a slot
         loop_thread.run(lag.loop_samples)
