@@ -28,11 +28,30 @@ def _percentile_fields(
         return writer.percentiles_na
     if use_current and entry.use_response_times_cache:
         return [entry.get_current_response_time_percentile(share) or 0 for share in writer.percentiles_to_report]
-    return [entry.get_response_time_percentile(share) or 0 for share in writer.percentiles_to_report]
+    return _percentiles(entry, writer.percentiles_to_report)
 
 
 def _percentile_line(entry: stats.StatsEntry) -> str:
-    times = [entry.get_response_time_percentile(share) for share in stats.PERCENTILES_TO_REPORT]
+    times = _percentiles(entry, stats.PERCENTILES_TO_REPORT)
     names = f"{entry.method or '':<{stats.STATS_TYPE_WIDTH}} {entry.name:<{stats.STATS_NAME_WIDTH}}"
     # in the order of Locust's heading, which has the number of requests last, under a column of width 8
     return f"{names} {times[0]:>8g} {' '.join(f'{ms:>6g}' for ms in (*times[1:], entry.num_requests))}"
+
+
+def _percentiles(entry: stats.StatsEntry, shares: Sequence[float]) -> list[float]:
+    """What Locust's `get_response_time_percentile` gives for each of the shares, in one pass.
+
+    Three digits make more buckets than Locust's two. Sorting them once for each of eleven percentiles, as Locust's CSV
+    writer would every second, held all users up for some 80 ms.
+    """
+    total = entry.num_requests - entry.num_none_requests
+    found: dict[float, float] = {}
+    left = sorted(shares)
+    counted = 0
+    for ms in sorted(entry.response_times, reverse=True):
+        counted += entry.response_times[ms]
+        while left and total - counted <= int(total * left[-1]):
+            found[left.pop()] = ms
+        if not left:
+            break
+    return [found.get(share, 0) for share in shares]

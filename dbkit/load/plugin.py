@@ -6,6 +6,7 @@ them when a test ends, and then has the outputs made. What each step does is lef
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -51,6 +52,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
         guard_web_form(environment.web_ui, load)
     if isinstance(environment.shape_class, RoundsShape):
         quieten_locust()
+        load.options.only_summary = True  # nor make the tables that nobody sees, in the time of those who read
     environment.events.request.add_listener(load.recorder.on_request)
     if not isinstance(runner, WorkerRunner):
         conductor = Conductor(load)
@@ -63,6 +65,10 @@ def _on_init(environment: Environment, **_: Any) -> None:
     if not isinstance(runner, LocalRunner):
         reports.travel_with_locusts(load)
     _interrupt_cleanly()
+    # pages pay for collecting their own garbage, and not for looking through Locust's and every other module: that held
+    # all users up for some 70 ms about once a second. Locust does the same where it forks
+    gc.collect()
+    gc.freeze()
     load.checked.set()
 
 
