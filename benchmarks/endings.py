@@ -31,7 +31,7 @@ from dbkit.database import (
     make_engine,
 )
 from dbkit.dataset import read_shape
-from dbkit.machine import CORES, read_machine
+from dbkit.machine import read_machine
 from dbkit.paging import DEFAULT_PAGE_SIZE, joined, read_page, read_page_async
 from dbkit.tally import Tally
 from dbkit.verdict import PAGES_PER_S, Comparison, Observation, compare
@@ -67,9 +67,7 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
             if number == 0:
                 continue  # connections opened, statements prepared
             seconds = after.at_s - before.at_s
-            steal = None
-            if before.steal_s is not None and after.steal_s is not None:
-                steal = (after.steal_s - before.steal_s) / seconds / CORES
+            _, steal, _ = after.shares_since(before)
             observations[names[name][0]].append(Observation(name, number, turn.pages / seconds, steal))
             tallies[name].merge(turn)
     table = Table(box=None, header_style="bold")

@@ -158,9 +158,7 @@ def _reader(stack: Stack, side: str) -> Iterator[Callable[[float], Slot]]:
             if not answer:
                 log.seek(0)
                 raise DbkitError(f"{stack}, {side}: the process ended; {log.read().strip() or 'it says nothing'}")
-            steal = None
-            if before.steal_s is not None and after.steal_s is not None:
-                steal = (after.steal_s - before.steal_s) / (after.at_s - before.at_s) / CORES
+            _, steal, _ = after.shares_since(before)
             return replace(Slot(**json.loads(answer)), steal=steal)
 
         yield read_for

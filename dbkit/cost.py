@@ -4,7 +4,7 @@ A caller makes a `PageCost` when it asks for the page and enters it (`with cost:
 that `meter` has been at fills in the cost of the page in progress, which a `ContextVar` finds under threads, gevent,
 asyncio and `run_sync` alike. With no page in progress a metered engine does what it always did.
 
-The methods of the engine's own dialect instance are wrapped, at a few microseconds a statement; engine events would
+The methods of the engine's own dialect instance are wrapped, at about a microsecond a statement; engine events would
 cost several times that, do not show the start of the wait for a connection, and count a BEGIN and a ROLLBACK never
 sent. Adding pages up, and judging them, is left to others.
 """

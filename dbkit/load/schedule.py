@@ -134,11 +134,6 @@ class Conductor:
                     self._run_slot(number, user_class, server, began_s)
                     slot.replaced = True
 
-    @property
-    def is_conducting(self) -> bool:
-        """Whether a schedule is being run."""
-        return self._runner.shape_greenlet is not None
-
     def collect(self) -> list[Slot]:
         """All slots that have been run, with all that has been reported of them so far."""
         for slot in self.slots:
