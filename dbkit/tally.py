@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,12 +54,20 @@ class Distribution:
 
     def percentile(self, share: float) -> float | None:
         """The shortest time that at least `share` (0 to 1) of all did not exceed; None where nothing was counted."""
-        left = math.ceil(share * self.counts.total())
-        for ms in sorted(self.counts):
-            left -= self.counts[ms]
-            if left <= 0:
-                return ms
-        return None
+        return next(iter(self.percentiles([share])), None)
+
+    def percentiles(self, shares: Sequence[float]) -> list[float]:
+        """`percentile` of each of the ascending `shares`, in one pass; empty where nothing was counted."""
+        total = self.counts.total()
+        found: list[float] = []
+        counted = 0
+        for ms in sorted(self.counts) if total else ():
+            counted += self.counts[ms]
+            while len(found) < len(shares) and counted >= math.ceil(shares[len(found)] * total):
+                found.append(ms)
+            if len(found) == len(shares):
+                break
+        return found
 
 
 @dataclass

@@ -16,15 +16,8 @@ from dbkit.cost import COUNTS, PARTS
 from dbkit.errors import DbkitError
 from dbkit.files import write_files
 from dbkit.machine import CORES
-from dbkit.result import (
-    MIXED_WARNING,
-    ProcessSlot,
-    Result,
-    Slot,
-    UserClass,
-    result_of_mixed_run,
-    result_of_rounds,
-)
+from dbkit.result import MIXED_WARNING, Result, result_of_mixed_run, result_of_rounds
+from dbkit.slot import ProcessSlot, Slot, UserClass
 from dbkit.tally import Tally
 
 USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Middle", "Slow")}
@@ -91,6 +84,10 @@ def result_of(slots: list[Slot], planned: int | None = None, reference: str | No
         measured_on={"seed": 1},
         reference=reference,
     )
+
+
+def written(folder: Path) -> list[Path]:
+    return [folder / f"run_{name}" for name in ("strategies.csv", "slots.csv", "comparison.json")]
 
 
 def rows_by_class(result: Result) -> dict[str, dict[str, Any]]:
@@ -346,7 +343,8 @@ def test_any_result_is_plain_json(slots: list[Slot], reference: str | None) -> N
 
 def test_the_files_hold_the_result(tmp_path: Path) -> None:
     result = result_of(schedule(3))
-    paths = write_files(result, str(tmp_path / "new folder" / "run"))
+    write_files(result, str(tmp_path / "new folder" / "run"))
+    paths = written(tmp_path / "new folder")
     assert [path.name for path in paths] == ["run_strategies.csv", "run_slots.csv", "run_comparison.json"]
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
     assert json.loads(paths[2].read_text()) == result.as_json()
@@ -358,7 +356,8 @@ def test_the_files_hold_the_result(tmp_path: Path) -> None:
 
 def test_the_files_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:
     write_files(result_of(schedule(5)), str(tmp_path / "run"))
-    paths = write_files(result_of(schedule(1)), str(tmp_path / "run"))
+    write_files(result_of(schedule(1)), str(tmp_path / "run"))
+    paths = written(tmp_path)
     assert len(paths[1].read_text().splitlines()) == 1 + 3
     assert len(list(tmp_path.iterdir())) == 3
 

@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dbkit.cost import COUNTS, PARTS
-from dbkit.result import Row, UserClass, result_of_mixed_run
+from dbkit.result import result_of_mixed_run
+from dbkit.slot import Row, UserClass
 from dbkit.tally import TIMES, Distribution, Tally, three_digits
 
 USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Slow")}

@@ -19,7 +19,7 @@ from dbkit.load.loop_thread import LoopThread, LoopThreadError
 from dbkit.load.reports import send_report
 from dbkit.load.state import Load
 from dbkit.machine import read_core_wait_s, read_machine
-from dbkit.result import ProcessSlot
+from dbkit.slot import ProcessSlot
 
 PARK, OPEN, MEASURE, CLOSE = "dbkit_slot_park", "dbkit_slot_open", "dbkit_slot_measure", "dbkit_slot_close"
 """From the conductor: wait before the gate; begin the warm-up; begin to measure; finish and report."""
