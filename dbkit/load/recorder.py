@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from dbkit.load.gate import PageSlot
-from dbkit.result import ProcessSlot, Slot
+from dbkit.slot import ProcessSlot, Slot
 from dbkit.tally import Tally
+from dbkit.timeline import Timeline
 
 
 class Key(NamedTuple):
@@ -33,6 +34,8 @@ class Recorder:
     tallies: defaultdict[Key, Tally] = field(default_factory=lambda: defaultdict(Tally))
     process_slots: defaultdict[int, dict[str, ProcessSlot]] = field(default_factory=lambda: defaultdict(dict))
     """By slot, then by the process's Locust id."""
+    timeline: Timeline = field(default_factory=Timeline)
+    """Of pages in no slot."""
 
     def on_request(
         self,
@@ -48,6 +51,8 @@ class Recorder:
         self.tallies[key].add(context, response_time, exception is not None)
         if exception is None and context["measured_share"]:
             self.tallies[key._replace(measured=True)].measured_pages += context["measured_share"]
+        if key.slot is None:
+            self.timeline.add(key.user_class, context, response_time, exception is not None)
 
     def add_unfinished(self, user_class: str, slot: PageSlot) -> None:
         """A page was cut off."""
@@ -62,6 +67,7 @@ class Recorder:
                 for slot, processes in self.process_slots.items()
                 for client_id, told in processes.items()
             ],
+            "timeline": self.timeline.take_message(),
         }
         self.clear()
         return message
@@ -72,6 +78,7 @@ class Recorder:
             self.tallies[Key(*key)].merge(Tally.from_message(tally))
         for slot, client_id, told in message["process_slots"]:
             self.process_slots[slot][client_id] = ProcessSlot(**told)
+        self.timeline.merge_message(message["timeline"])
 
     def fill(self, slot: Slot) -> None:
         """Give `slot` all that has been recorded and reported of it so far."""
@@ -86,3 +93,4 @@ class Recorder:
         """Forget everything, as at the start of a test."""
         self.tallies.clear()
         self.process_slots.clear()
+        self.timeline = Timeline()
