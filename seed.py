@@ -4,15 +4,20 @@ All of the work is `dbkit.dataset`'s.
 """
 
 import argparse
+import sys
 from dataclasses import fields
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from dbkit.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
 from dbkit.database import DatabaseUrl, find_database
-from dbkit.dataset import Shape, check, create
+from dbkit.dataset import OnProgress, Shape, check, create
 from dbkit.errors import DbkitError
+
+QUIET_ROWS = 1_000_000
+"""Up to so many rows nothing is said meanwhile where output is piped: it takes seconds."""
 
 
 def main() -> None:
@@ -34,14 +39,38 @@ def main() -> None:
 
 def _create(database: DatabaseUrl, shape: Shape, reset: bool) -> bool:
     console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    if not console.is_interactive:
+        return create(database, shape, replace=reset, on_progress=_tell_tenths())
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=None, table_column=Column(max_width=40)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("rows", total=None)
 
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, description="rows" if done < total else "indexes")
 
         return create(database, shape, replace=reset, on_progress=show)
+
+
+def _tell_tenths() -> OnProgress:
+    """A line to standard error for each tenth of the rows that is done, where there are many."""
+    told = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        tenths = done * 10 // total
+        if total > QUIET_ROWS and tenths > told:
+            told = tenths
+            print(
+                f"{done:,} of {total:,} rows" if done < total else f"{total:,} rows; now keys and indexes",
+                file=sys.stderr,
+            )
+
+    return tell
 
 
 def _parse() -> argparse.Namespace:

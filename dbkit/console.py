@@ -1,23 +1,32 @@
-"""A result on the terminal: what to beware of, how fast each class is and against which, then why.
+"""A result on the terminal: what to beware of, how fast each class is and against which, then why, and the answer.
 
-Two tables that fit 100 columns; plain text when piped.
+Two tables in 100 columns; in fewer they go on below, and no figure is cut. Plain text when piped. What is said is
+`dbkit.result`'s, how figures read `dbkit.formats`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from dbkit.result import Result, Row
+from dbkit.formats import number, ratio
+from dbkit.result import Result
 
 PIPED_WIDTH = 100
 
+GAP = 2
+"""Spaces between two columns."""
+
 LEGEND = (
-    "Above: pages a second, response times in ms. Below, a page: statements, round trips, rows; ms waiting for",
-    "the loop (queue) and for a connection (pool), opening one (conn.), in the database (db), in Python (client),",
-    "and back to Locust (hop); ms of CPU of the load process (CPU) and of the server (srv).",
+    "Above: pages a second, response times in ms. Below, a page: statements, round trips, rows; ms waiting for "
+    "the loop (queue) and a connection (pool), opening one (conn.), in the database (db), in Python (client), "
+    "and back to Locust (hop); ms of CPU of the load process (CPU) and the server (srv)."
 )
 
 WHY_COLUMNS = {
@@ -35,80 +44,78 @@ WHY_COLUMNS = {
 }
 
 
+class Column(NamedTuple):
+    """A column of a table: its heading, and a cell a class."""
+
+    heading: str
+    cells: list[str]
+    justify: Literal["left", "right"] = "right"
+
+    @property
+    def width(self) -> int:
+        """In the terminal's cells, of which some letters take two."""
+        return max(map(cell_len, (self.heading, *self.cells)))
+
+
 def print_result(result: Result, console: Console | None = None) -> None:
     """Print to standard output, or to the console given."""
     if console is None:
-        console = Console(highlight=False)
+        console = Console()
         if not console.is_terminal:
-            console = Console(highlight=False, width=PIPED_WIDTH)
+            console = Console(width=PIPED_WIDTH)
     console.print()
     for warning in result.warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    console.print(_speeds(result))
-    console.print()
-    console.print(_reasons(result))
-    console.print()
-    for line in LEGEND:
-        console.print(line, style="dim", soft_wrap=True)
-    if best := _best(result):
-        console.print(best["sentence"], style="bold", soft_wrap=True)
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    for columns in (_speeds(result), _reasons(result)):
+        for table in _tables(columns, console.width):
+            console.print(table, crop=False)
+            console.print()
+    console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
+    for sentence in result.headline:
+        console.print(Text(sentence, style="bold"), soft_wrap=True)
 
 
-def _best(result: Result) -> Row | None:
-    """The verdict on the class that serves the most pages."""
-    first = result.strategies[0]["user_class"] if result.strategies else None
-    return next((verdict for verdict in _on_pages(result).values() if verdict["user_class"] == first), None)
+def _speeds(result: Result) -> list[Column]:
+    rows = result.strategies
+    on_pages = {verdict["user_class"]: verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"}
+    ratios = Column(f"× {result.reference}", [ratio(on_pages.get(row["user_class"])) for row in rows])
+    return [
+        _classes(result),
+        Column("pages/s", [number(row["pages_per_s"]) for row in rows]),
+        *([ratios] if result.reference else []),
+        *(Column(name, [number(row[f"{name}_ms"]) for row in rows]) for name in ("p50", "p95", "p99")),
+        Column("failed", [str(row["failures"]) for row in rows]),
+        Column("bound by", [row["bound_by"] or "" for row in rows], "left"),
+    ]
 
 
-def _on_pages(result: Result) -> Mapping[str, Row]:
-    """The verdicts on pages/s by the class that they are on."""
-    return {verdict["user_class"]: verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"}
+def _reasons(result: Result) -> list[Column]:
+    rows = result.strategies
+    why = [Column(heading, [number(row[name]) for row in rows]) for heading, name in WHY_COLUMNS.items()]
+    return [_classes(result), *why]
 
 
-def _speeds(result: Result) -> Table:
-    table = _table("pages/s", *([f"× {result.reference}"] if result.reference else []), "p50", "p95", "p99", "failed")
-    table.add_column("bound by", no_wrap=True)
-    verdicts = _on_pages(result)
-    for row in result.strategies:
-        table.add_row(
-            row["user_class"],
-            _number(row["pages_per_s"]),
-            *([_ratio(verdicts.get(row["user_class"]))] if result.reference else []),
-            *(_number(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms")),
-            str(row["failures"]),
-            row["bound_by"] or "",
-        )
+def _classes(result: Result) -> Column:
+    return Column("user class", [row["user_class"] for row in result.strategies], "left")
+
+
+def _tables(columns: Sequence[Column], width: int) -> Iterator[Table]:
+    """All columns, in one table where the width allows, else going on in further ones; the first stands in each.
+
+    Nothing is ever cut or wrapped: where the first and one other are wider together, the table is.
+    """
+    first, *others = columns
+    while others:
+        widths = list(accumulate((GAP + column.width for column in others), initial=first.width))
+        fitting = max(sum(each <= width for each in widths[1:]), 1)
+        yield _table([first, *others[:fitting]], widths[fitting])
+        others = others[fitting:]
+
+
+def _table(columns: Sequence[Column], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0), width=width)
+    for column in columns:
+        table.add_column(Text(column.heading), justify=column.justify, no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, cells))
     return table
-
-
-def _reasons(result: Result) -> Table:
-    table = _table(*WHY_COLUMNS)
-    for row in result.strategies:
-        table.add_row(row["user_class"], *(_number(row[name]) for name in WHY_COLUMNS.values()))
-    return table
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("user class", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def _ratio(verdict: Row | None) -> str:
-    if verdict is None or verdict["ratio"] is None:
-        return ""
-    if verdict["low"] is None:
-        return "too few rounds"
-    interval = f"[{verdict['low']:.2f}, {verdict['high']:.2f}]"
-    return f"{verdict['ratio']:.2f} {interval}" if verdict["shown"] else f"no difference {interval}"
-
-
-def _number(value: float | None) -> str:
-    """Three significant digits, and no more than three decimals."""
-    if value is None:
-        return ""
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if value >= 0.1 or value == 0 else f"{value:.3f}"

@@ -1,24 +1,40 @@
-"""The result on the terminal: two aligned tables of 100 columns, what to beware of, plain text when piped."""
+"""What is on the terminal: the result in aligned tables that fit it, and progress; plain text when piped."""
 
 from __future__ import annotations
 
 import io
+import os
+import pty
 import re
+import subprocess
+import sys
+import termios
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
-from dbkit.console import WHY_COLUMNS, print_result
+from dbkit.console import GAP, WHY_COLUMNS, print_result
+from dbkit.formats import number, ratio
 from dbkit.result import Result
+from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY
 
 WIDTH = 100
 STACKS = ("Psycopg", "PsycopgAsync", "Asyncpg")
 CLASSES = [f"{stack}{strategy}" for stack in STACKS for strategy in ("Lazy", "Selectin", "Joined", "Subquery", "Core")]
 SPEEDS = {"pages/s": "pages_per_s", "p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
+HEADLINE = [
+    "PsycopgLazy serves the most pages: 1500 a second with 10 users, half of them within 1.23 ms [1.22, 1.25].",
+    "It is bound by client CPU [a guess].",
+]
 ESCAPE = "\x1b"
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = re.compile(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])(;\d+)*m")
 
 
@@ -43,7 +59,7 @@ def verdict(user_class: str, reference: str, ratio: float, half_width: float) ->
 
 def result(strategies: list[dict[str, Any]], verdicts: list[dict[str, Any]], *warnings: str) -> Result:
     reference = verdicts[0]["reference"] if verdicts else None
-    return Result(strategies, [], verdicts, reference, list(warnings), {})
+    return Result(strategies, [], verdicts, reference, list(warnings), {}, headline=HEADLINE)
 
 
 FULL = result(
@@ -83,28 +99,66 @@ def test_numbers_stand_below_their_headings_to_the_right() -> None:
                 assert line[found.end() :].startswith((" ", "")) and line[found.end() - 1] != " "
 
 
-def test_no_table_is_wider_than_100_columns() -> None:
-    for table in tables(printed(FULL)):
-        for line in table:
-            assert len(line.rstrip()) <= WIDTH
-            assert "…" not in line
+usual_ms = st.floats(0.001, 9999) | st.sampled_from([0.0, 0.0101, 0.123, 12.3])
 
 
-figures_ms = st.floats(0.001, 9999) | st.sampled_from([0.0, 0.0101, 0.123, 12.3])
-
-
-@given(data=st.data())
-def test_whatever_the_figures_no_table_is_wider_than_100_columns(data: st.DataObject) -> None:
-    names = sorted({*SPEEDS.values(), *WHY_COLUMNS.values()})
-    rows = [row(name, **{column: data.draw(figures_ms, label=column) for column in names}) for name in CLASSES[5:8]]
+@given(data=st.data(), width=st.sampled_from([WIDTH, 200]))
+def test_from_100_columns_on_there_are_two_tables(data: st.DataObject, width: int) -> None:
+    columns = [*SPEEDS.values(), *WHY_COLUMNS.values()]
+    rows = [row(name, **{column: data.draw(usual_ms, label=column) for column in columns}) for name in CLASSES[5:8]]
     verdicts = [
         verdict(name, CLASSES[8], data.draw(st.floats(0.05, 20), label="ratio"), data.draw(st.floats(0.001, 0.5)))
         for name in CLASSES[5:8]
     ]
-    for table in tables(printed(result(rows, verdicts))):
-        for line in table:
-            assert len(line.rstrip()) <= WIDTH
-            assert "…" not in line
+    speeds, reasons = tables(printed(result(rows, verdicts), width))
+    assert all(len(line) <= width for line in speeds + reasons)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_in_less_the_tables_go_on_below_with_the_classes_again(width: int) -> None:
+    def cells(width: int) -> list[list[str]]:
+        """A line of each class: its cells in all tables."""
+        lines = zip(*(table[1:] for table in tables(printed(FULL, width))), strict=True)
+        return [[cell for line in of_class for cell in re.split(" {2,}", line.strip())[1:]] for of_class in lines]
+
+    parts = tables(printed(FULL, width))
+    assert len(parts) > 2
+    assert all([line.split()[0] for line in part[1:]] == CLASSES for part in parts)
+    assert cells(width) == cells(WIDTH)
+
+
+figures = st.none() | st.floats(0, 1e9) | st.sampled_from([0.0, 0.0101, 0.123, 12.3])
+# by their length first: left to itself hypothesis hardly ever makes long ones
+class_names = st.integers(1, 60).flatmap(lambda length: st.text("AzÄ世_", min_size=length, max_size=length))
+
+
+@given(data=st.data(), width=st.integers(60, 220))
+def test_at_any_width_every_cell_is_whole_and_what_can_fit_does(data: st.DataObject, width: int) -> None:
+    names = data.draw(st.lists(class_names, min_size=1, max_size=4, unique=True), label="classes")
+    columns = [*SPEEDS.values(), *WHY_COLUMNS.values()]
+    rows = [row(name, **{column: data.draw(figures, label=column) for column in columns}) for name in names]
+    verdicts = [
+        verdict(name, names[-1], data.draw(st.floats(0.05, 2000), label="ratio"), data.draw(st.floats(0.001, 5)))
+        for name in names[:-1]
+    ]
+    parts = tables(printed(result(rows, verdicts), width))
+
+    ratios = [*map(ratio, verdicts), ""]
+    headings = ["user class", *SPEEDS, *WHY_COLUMNS, "failed", "bound by", *([f"× {names[-1]}"] if verdicts else [])]
+    expected = [
+        [figures["user_class"], "0", "client CPU", ratio_cell, *(number(figures[column]) for column in columns)]
+        for figures, ratio_cell in zip(rows, ratios, strict=True)
+    ]
+    for place, cells in enumerate((headings, *expected)):
+        found = Counter(cell for part in parts for cell in re.split(" {2,}", part[place].strip()))
+        assert found == Counter(filter(None, cells)) + Counter({cells[0]: len(parts) - 1})
+
+    first = max(cell_len(cell) for cell in ("user class", *names))
+    widest_other = max(cell_len(cell) for line in (headings, *expected) for cell in line[1:])
+    for part in parts:
+        only_two_columns = len(re.split(" {2,}", part[0].strip())) == 2
+        may_be_wider = only_two_columns and first + GAP + widest_other > width
+        assert may_be_wider or all(cell_len(line) <= width for line in part)
 
 
 def test_what_is_unknown_is_left_empty() -> None:
@@ -113,10 +167,11 @@ def test_what_is_unknown_is_left_empty() -> None:
         assert table[1].split() in (["PsycopgCore", "0"], ["PsycopgCore"])
 
 
-def test_warnings_and_the_verdict_on_the_first_class_are_shown() -> None:
-    text = printed(FULL)
-    assert "warning: 3 things to beware of" in text
-    assert FULL.verdicts[0]["sentence"] in text
+@pytest.mark.parametrize("width", [60, WIDTH])
+def test_warnings_come_first_and_the_headline_last_a_line_a_sentence(width: int) -> None:
+    lines = printed(FULL, width).splitlines()
+    assert lines[1] == "warning: 3 things to beware of"
+    assert lines[-2:] == HEADLINE
 
 
 def test_a_difference_that_is_not_shown_is_called_so_and_too_few_rounds_too() -> None:
@@ -138,7 +193,7 @@ def test_piped_there_are_no_escape_codes(capsys: pytest.CaptureFixture[str], mon
     print_result(FULL)
     text = capsys.readouterr().out
     assert ESCAPE not in text
-    assert all(len(line.rstrip()) <= WIDTH for table in tables(text) for line in table)
+    assert len(tables(text)) == 2
 
 
 def test_no_color_is_honoured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,3 +206,89 @@ def test_no_color_is_honoured(capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.setenv("NO_COLOR", "1")
     print_result(FULL)
     assert not COLOURS.search(capsys.readouterr().out)
+
+
+# Progress
+
+SEED = (sys.executable, "seed.py")
+SMALL = ("--users", "3")
+MANY_ROWS = ("--users", "1", "--todos", "10000", "--comments", "101")
+ROUNDS = ("-f", "locustfiles/rounds.py", "--headless", "-u", "2", "--rounds", "2", "--slot-time", "0.2")
+
+
+def environment(url: str, **variables: str) -> dict[str, str]:
+    """This process's, without what tells of terminals, Locust or PostgreSQL, and with the database and `variables`."""
+    ours = r"COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|TTY_|DBKIT_|LOCUST_|PG"
+    kept = {name: value for name, value in os.environ.items() if not re.match(ours, name)}
+    return {**kept, "DBKIT_DATABASE_URL": url, "TERM": "xterm-256color", **variables}
+
+
+def on_a_terminal(*command: str, width: int, variables: dict[str, str]) -> str:
+    """All that a command writes on a terminal of that width, when it has ended well."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
+    child = subprocess.Popen(
+        command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=variables
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        with os.fdopen(ours, "rb") as screen, suppress(OSError):  # how Linux says that the other side has been closed
+            while block := screen.read1():
+                written += block
+        assert child.wait(DEADLINE_S) == 0, written
+    finally:
+        child.kill()
+    return written.decode()
+
+
+def drawn(written: str) -> Iterator[str]:
+    """Every line, as it was at any time."""
+    return (line.rstrip() for line in re.split(r"[\r\n]+", CONTROL.sub("", written)))
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_seeding_shows_a_bar_that_fits_the_terminal(database_url: str, width: int) -> None:
+    variables = environment(database_url, NO_COLOR="1")
+    written = on_a_terminal(*SEED, *SMALL, width=width, variables=variables)
+    bars = [line for line in drawn(written) if "━" in line]
+    assert any("903/903" in bar for bar in bars)
+    assert all(len(bar) <= width and "…" not in bar for bar in bars)
+    assert not COLOURS.search(written)
+
+
+def test_seeding_on_a_dumb_terminal_writes_its_last_line_alone(database_url: str) -> None:
+    written = on_a_terminal(*SEED, *SMALL, width=60, variables=environment(database_url, TERM="dumb"))
+    assert re.fullmatch(r"seeded [^\r\n]+\r\n", written)
+
+
+def test_piped_long_seeding_tells_of_each_tenth_in_plain_lines(database_url: str) -> None:
+    done = subprocess.run(
+        [*SEED, *MANY_ROWS], cwd=REPOSITORY, env=environment(database_url), capture_output=True, text=True, check=True
+    )
+    *tenths, last = done.stderr.splitlines()
+    shares = [int(line.removesuffix(" of 1,020,001 rows").replace(",", "")) / 1_020_001 for line in tenths]
+    assert [int(share * 10) for share in shares] == [*range(1, 10)]
+    assert last == "1,020,001 rows; now keys and indexes"
+    assert ESCAPE not in done.stdout + done.stderr
+
+
+def test_rounds_on_a_narrow_terminal_show_slots_and_time_left_and_a_result_that_fits(seeded_url: str) -> None:
+    width = 60
+    classes_run = ("PsycopgCore", "PsycopgAsyncSubquery")
+    written = on_a_terminal(
+        *LOCUST, *ROUNDS, *classes_run, width=width, variables=environment(seeded_url, NO_COLOR="1")
+    )
+    bars = [line for line in drawn(written) if line.startswith("round ")]
+    found = [re.fullmatch(r"round ([12]) of 2: (\w+) +[━╸]* +(\d)/[4-9]( -:--:--| \d:\d\d:\d\d)?", bar) for bar in bars]
+    assert all(found), bars
+    rounds, classes, begun, times = zip(*(match.groups() for match in found if match), strict=True)
+    assert {*rounds} == {"1", "2"}
+    assert {*classes} == {*classes_run}
+    assert {*begun} >= {"0", "1", "2", "3"}
+    assert re.fullmatch(r" \d:\d\d:\d\d", times[-1])
+    assert all(len(bar) <= width for bar in bars)
+    assert not COLOURS.search(written)
+    parts = tables(CONTROL.sub("", written))
+    assert len(parts) > 2
+    assert all(len(line) <= width and "…" not in line for part in parts for line in part)
