@@ -1,4 +1,4 @@
-"""dbkit's own command line: `python -m dbkit bench`. Making the dataset is `seed.py`'s, load tests are Locust's.
+"""dbkit's own commands, `python -m dbkit bench` and `report`. Making the dataset is `seed.py`'s, load tests Locust's.
 
 A subcommand is a function `(options) -> None` that prints; its options are added in `_parse`, and its work is a
 module's.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 
 from dbkit.arguments import (
     ArgumentParser,
@@ -21,7 +22,11 @@ from dbkit.arguments import (
 from dbkit.bench import Workload, bench, check_connections
 from dbkit.database import STACKS, find_database
 from dbkit.dataset import read_shape
+from dbkit.errors import DbkitError
+from dbkit.files import write_text
 from dbkit.paging import STRATEGIES
+from dbkit.report import read_comparison, write_report
+from dbkit.summary import summary
 
 PROG = "python -m dbkit"
 
@@ -57,6 +62,23 @@ def _bench(options: argparse.Namespace) -> None:
             print(timing, flush=True)
 
 
+def _report(options: argparse.Namespace) -> None:
+    content = read_comparison(options.comparison)
+    output = options.output or f"{options.comparison.removesuffix('.json').removesuffix('_comparison')}_report.html"
+    paths = {"--output": output, "--summary": options.summary}
+    for option, path in paths.items():
+        if path == options.comparison:
+            raise DbkitError(f"{path} holds the results themselves; choose another place with {option}")
+    to_standard_output = options.summary == "-"
+    write_report(content, output)
+    print(output, file=sys.stderr if to_standard_output else sys.stdout)
+    if to_standard_output:
+        print(summary(content), end="")
+    elif options.summary:
+        write_text(options.summary, summary(content), option="--summary")
+        print(options.summary)
+
+
 def _parse() -> argparse.Namespace:
     parser = ArgumentParser(prog=PROG, description="Which way of loading list pages is fastest on your PostgreSQL.")
     parser.set_defaults(command=lambda options: parser.print_help())
@@ -88,6 +110,23 @@ def _parse() -> argparse.Namespace:
     add_page_size(command)
     add_database_url(command)
     add_settings(command)
+
+    command = commands.add_parser(
+        "report",
+        help="make the report of a comparison again, from its JSON file",
+        description="Make the HTML report of a comparison from the JSON file that `locust --csv` left, and print where "
+        "it is.",
+    )
+    command.set_defaults(command=_report)
+    command.add_argument("comparison", metavar="<prefix>_comparison.json", help="the file to read")
+    command.add_argument(
+        "--output",
+        metavar="<file>",
+        help="where to write the report; default <prefix>_report.html, beside what is read",
+    )
+    command.add_argument(
+        "--summary", metavar="<file>", help="write a short summary in Markdown too; - for standard output"
+    )
 
     options: argparse.Namespace = parser.parse_args()
     return options

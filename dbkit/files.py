@@ -1,6 +1,7 @@
 """A result as files beside Locust's own: `<prefix>_strategies.csv`, `<prefix>_slots.csv`, `<prefix>_comparison.json`.
 
-Each is written beside and renamed, so that a reader finds the old file or the new one, never half of it.
+Each, as every file that dbkit writes, is written beside and renamed, so that a reader finds the old file or the new
+one, never half of it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dbkit.cost import COUNTS
 from dbkit.errors import DbkitError
-from dbkit.result import PERCENTILES, Result, Row
+from dbkit.result import SIGNIFICANT_DIGITS, Result
+from dbkit.slot import PERCENTILES, Row
 from dbkit.tally import TIMES
 
 FIGURES = ("pages", "failures", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *TIMES[1:])
@@ -31,27 +34,55 @@ SLOT_COLUMNS = (
     *("hub_lag_ms", "loop_lag_ms", "harness_held_back", "disturbed", "incomplete", "replaced"),
 )
 
-SIGNIFICANT_DIGITS = 6
-"""More would be noise; percentiles have three to begin with."""
 
-
-def write_files(result: Result, prefix: str) -> list[Path]:
-    """Write all three and return their paths. Raises DbkitError where that cannot be done."""
-    contents = {
-        f"{prefix}_strategies.csv": _table(STRATEGY_COLUMNS, result.strategies),
-        f"{prefix}_slots.csv": _table(SLOT_COLUMNS, result.slots),
-        f"{prefix}_comparison.json": json.dumps(result.as_json(), indent=1, allow_nan=False) + "\n",
+def contents(result: Result) -> dict[str, str]:
+    """The content of each file, by the end of its name."""
+    return {
+        "strategies.csv": _table(STRATEGY_COLUMNS, result.strategies),
+        "slots.csv": _table(SLOT_COLUMNS, result.slots),
+        "comparison.json": json.dumps(result.as_json(), indent=1, allow_nan=False) + "\n",
     }
+
+
+def write_files(result: Result, prefix: str) -> None:
+    """Write all three. Raises DbkitError where that cannot be done."""
+    for name, content in contents(result).items():
+        write_text(f"{prefix}_{name}", content, option="--csv")
+
+
+def write_text(name: str, content: str, *, option: str) -> None:
+    """Write a file, and the folders that it is in. Raises DbkitError, which names the `option`, where it cannot be."""
+    path = Path(name)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        for name, content in contents.items():
-            path = Path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            beside.write_text(content, encoding="utf-8")
-            beside.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(content, encoding="utf-8")
+        beside.replace(path)
     except OSError as error:
-        raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with --csv") from None
-    return [Path(name) for name in contents]
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with {option}") from None
+
+
+def check_writable(name: str, *, option: str) -> None:
+    """Raise DbkitError, as `write_text` would, where a file cannot be written. Leaves it as it is."""
+    path = Path(name)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with {option}") from None
+
+
+def cell(value: object) -> object:
+    """A value as the CSV files have it; None stays, and is written as nothing."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else value
 
 
 def _table(columns: Sequence[str], rows: Sequence[Row]) -> str:
@@ -59,11 +90,5 @@ def _table(columns: Sequence[str], rows: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(_cell(row[column]) for column in columns)
+        writer.writerow(cell(row[column]) for column in columns)
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else value

@@ -1,0 +1,49 @@
+"""What people look at: the templates, script and style that the report, the summary and the web UI share.
+
+`tables.html` holds the tables as macros, `charts.js` the charts as functions, `style.css` their looks, all of it under
+the class `dbkit`. What they show is computed by `dbkit.result`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from dbkit.files import cell
+from dbkit.formats import number, ratio
+
+
+@cache
+def templates() -> Environment:
+    """The templates, with everything escaped in those of HTML.
+
+    Filters: `number` and `ratio` for figures as people read them, `exact` for a figure as the CSV files have it, and
+    `by_class` for a list of verdicts, to look one up.
+    """
+    environment = Environment(
+        loader=PackageLoader(__name__, ""),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,  # looking for newer files takes longer than the tables
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
+    environment.filters.update(number=number, ratio=ratio, exact=_exact, by_class=_by_class)
+    return environment
+
+
+def source(name: str) -> str:
+    """The text of `charts.js` or `style.css`."""
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _exact(value: object) -> object:
+    return "" if value is None else cell(value)
+
+
+def _by_class(verdicts: list[Mapping[str, object]]) -> dict[object, Mapping[str, object]]:
+    return {verdict["user_class"]: verdict for verdict in verdicts}

@@ -1,0 +1,332 @@
+/* The charts of the report and of the tab in Locust's web UI: each function draws into an element, by Plotly.
+
+   Drawing again into the same element is cheap and keeps zoom and hidden classes. Rows, slots, verdicts, timeline and
+   looks are as the JSON file and dbkit.looks have them. Colours of text and lines come from the element's own style.
+   The global Plotly has to be there; nothing is fetched. */
+
+const dbkitCharts = (() => {
+  "use strict";
+
+  const PARTS = {  // of the response time, in the order in which they begin
+    queue_ms: { name: "queue", color: "#b8860b", pattern: "/" },
+    pool_ms: { name: "pool", color: "#c77bb0", pattern: "x" },
+    connect_ms: { name: "connect", color: "#d55e00", pattern: "." },
+    db_ms: { name: "db", color: "#2a78b5", pattern: "" },
+    client_ms: { name: "client", color: "#12a37a", pattern: "\\" },
+  };
+  const COUNTS = { statements: "statements", round_trips: "round trips", rows: "rows" };
+  const SHARES = [0, 0.5, 0.9, 0.99, 0.999, 0.9999];
+  const LONGEST_NAME = 30;
+  const ROW_PX = 23;
+  const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+
+  // Words and numbers
+
+  /* Text that Plotly shows as it is: it would read tags in it. */
+  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+  const short = (text) => {
+    const letters = [...String(text)];
+    return plain(letters.length > LONGEST_NAME ? letters.slice(0, LONGEST_NAME - 1).join("") + "…" : text);
+  };
+
+  /* As dbkit.formats has it: three significant digits, no more than three decimals. */
+  const number = (value) => {
+    if (value === null || value === undefined) return "";
+    if (value >= 100) return value.toFixed(0);
+    return value >= 0.1 || value === 0 ? String(Number(value.toPrecision(3))) : value.toFixed(3);
+  };
+
+  /* In the order of the looks, which is that of the tables. What has no look is not drawn. */
+  const inOrder = (rows, looks) => Object.keys(looks).flatMap((name) => rows.filter((row) => row.user_class === name));
+
+  const labelled = (names, looks) =>
+    names.map((name) => `<span style="color:${looks[name].color}">${looks[name].glyph}</span> ${short(name)}`);
+
+  // What all charts have in common
+
+  /* The colour of the element's text, `alpha` of it. Drawn and read back, as browsers write colours in many ways. */
+  const ink = (element, alpha = 1) => {
+    const context = new OffscreenCanvas(1, 1).getContext("2d");
+    context.fillStyle = getComputedStyle(element).color;
+    context.fillRect(0, 0, 1, 1);
+    const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
+    return `rgba(${red},${green},${blue},${alpha})`;
+  };
+
+  const axis = (element, title, more) => ({
+    title: { text: title, standoff: 8 }, automargin: true, zeroline: false,
+    color: ink(element, 0.82), gridcolor: ink(element, 0.11), linecolor: ink(element, 0.3), ...more,
+  });
+
+  /* An axis with a line for each class, the first on top. */
+  const classAxis = (element, names, looks, more) => axis(element, "", {
+    tickvals: names.map((_, place) => place), ticktext: labelled(names, looks), range: [names.length - 0.5, -0.5],
+    tickfont: { color: ink(element) }, showgrid: false, ticks: "", fixedrange: true, ...more,
+  });
+
+  const draw = (element, traces, layout) => {
+    const style = getComputedStyle(element);
+    return Plotly.react(element, traces, {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, uirevision: "dbkit",
+      font: { family: style.fontFamily, size: 12, color: ink(element) },
+      margin: { l: 8, r: 12, t: 12, b: 8 }, hovermode: "closest",
+      hoverlabel: { font: { family: style.fontFamily }, namelength: -1 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: ink(element, 0.35), activecolor: ink(element, 0.8) },
+      ...layout,
+    }, CONFIG);
+  };
+
+  const entryWidth = (looks) => Math.min(Math.max(8, ...Object.keys(looks).map((name) => name.length)), LONGEST_NAME) * 6.6 + 8;
+
+  /* Below the chart, a group for each strategy, so that fifteen classes stay readable. */
+  const legend = (element, looks) => ({
+    orientation: "h", x: 0, y: -0.16, yanchor: "top", groupclick: "toggleitem", tracegroupgap: 4,
+    font: { size: 11.5, color: ink(element, 0.9) }, bgcolor: "rgba(0,0,0,0)", entrywidth: entryWidth(looks),
+  });
+
+  /* The height that the legend takes, `more` being further groups of so many lines. */
+  const legendRoom = (element, looks, more = []) => {
+    const lines = {};
+    for (const { strategy } of Object.values(looks)) lines[strategy] = (lines[strategy] || 0) + 1;
+    const groups = [...Object.values(lines), ...more];
+    const rows = Math.ceil(groups.length / Math.max(1, Math.floor((element.clientWidth - 70) / (entryWidth(looks) + 45))));
+    return 60 + rows * 19 * (Math.max(...groups, 1) + 1);
+  };
+
+  /* How the line of a class looks, and where it stands in the legend: strategies in the order of their first class. */
+  const line = (name, looks, more) => {
+    const look = looks[name];
+    return {
+      uid: name, name: short(name), type: "scatter", mode: "lines+markers",
+      legendgroup: look.strategy, legendgrouptitle: { text: short(look.strategy) },
+      line: { color: look.color, dash: look.dash, width: 1.6 },
+      marker: { color: look.color, symbol: look.symbol, size: 8 },
+      hovertemplate: `%{text}<extra>${plain(name)}</extra>`, ...more,
+    };
+  };
+
+  const pointsOverTime = ({ user_class: name, x, y, open }, looks, yTitle, width, size) => {
+    const { color, symbol, dash } = looks[name];
+    const isOpen = (place) => Boolean(open && open[place]);
+    const words = y.map((value, place) =>
+      `${number(value)} ${yTitle} at ${number(x[place])} s${isOpen(place) ? "<br>disturbed, incomplete or run again" : ""}`);
+    return line(name, looks, {  // first a point that is not drawn: the legend shows the marker of the first
+      x: [null, ...x], y: [null, ...y], text: ["", ...words], line: { color, dash, width },
+      marker: {
+        color, size, symbol: [symbol, ...x.map((_, place) => symbol + (isOpen(place) ? "-open" : ""))],
+        maxdisplayed: open ? 0 : 15,  // windows are many and alike; of slots each is shown
+      },
+    });
+  };
+
+  /* Few round numbers between two, for a logarithmic axis, whether that spans decades or a few per cent. */
+  const logTicks = (low, high) => {
+    const ticks = [];
+    if (high / low > 1.6) {
+      const [, digits] = [[1000, [1]], [8, [1, 2, 5]], [3, [1, 1.5, 2, 3, 5, 7]], [0, [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9]]]
+        .find(([span]) => high / low > span);
+      for (let decade = Math.floor(Math.log10(low)); decade <= Math.log10(high); decade += 1) {
+        for (const digit of digits) ticks.push(Number((digit * 10 ** decade).toPrecision(3)));
+      }
+      return ticks.filter((tick) => tick >= low && tick <= high);
+    }
+    const unit = 10 ** Math.floor(Math.log10(high - low) - 0.1);
+    const step = [1, 2, 5, 10].map((each) => each * unit).find((each) => (high - low) / each <= 5);
+    for (let place = Math.ceil(low / step); place * step <= high; place += 1) ticks.push(Number((place * step).toPrecision(6)));
+    return ticks;
+  };
+
+  /* A logarithmic axis around values; those that have no logarithm are left out. */
+  const logAxis = (values) => {
+    const known = values.filter((value) => Number.isFinite(value) && value > 0);
+    const [least, most] = known.length ? [Math.min(...known), Math.max(...known)] : [1, 1];
+    const room = Math.max(Math.log10(most / least) * 0.06, 0.006);
+    const ends = [Math.log10(least) - room, Math.log10(most) + room];
+    const tickvals = logTicks(10 ** ends[0], 10 ** ends[1]);
+    return { type: "log", range: ends, tickvals, ticktext: tickvals.map(String) };
+  };
+
+  // The charts
+
+  /* Lines over the seconds of the run. `series` is a list of {user_class, x, y, open}: `open` tells, where it is given,
+     which markers are drawn open. `users`, {x, y}, is drawn behind. */
+  const overTime = (element, { series, looks, yTitle, log = false, users = null }) => {
+    const traces = inOrder(series, looks).map((each) => pointsOverTime(each, looks, yTitle, 1.6, 8));
+    if (users) {
+      traces.push({
+        uid: "users", name: "users", type: "scatter", mode: "lines", x: users.x, y: users.y, yaxis: "y2",
+        line: { color: ink(element, 0.35), shape: "hv", width: 1.2 }, showlegend: false,
+        text: users.y.map((value) => `${number(value)} users`), hovertemplate: "%{text}<extra></extra>",
+      });
+    }
+    return draw(element, traces, {
+      height: 330 + legendRoom(element, looks), legend: legend(element, looks), showlegend: true,
+      xaxis: axis(element, "seconds of the run"),
+      yaxis: axis(element, yTitle, log ? logAxis(series.flatMap(({ y }) => y)) : { rangemode: "tozero" }),
+      yaxis2: axis(element, "users", {
+        overlaying: "y", side: "right", showgrid: false, rangemode: "tozero", tickmode: "auto", nticks: 5, visible: Boolean(users),
+      }),
+    });
+  };
+
+  /* A quantity (`column`) of every slot in the order in which they ran, and below it what others took of the machine's
+     CPU time meanwhile. Open markers are slots that were disturbed, incomplete or run again. */
+  const slots = (element, { slots: rows, column, looks, yTitle }) => {
+    const size = rows.length > 400 ? 5 : 8;
+    const traces = inOrder(seriesOfSlots(rows, column), looks).map((each) => pointsOverTime(each, looks, yTitle, 0.9, size));
+    const began = rows.map((row) => row.began_s);
+    const width = rows.map((row) => row.seconds);
+    const others = { steal_share: ["stolen by the hypervisor", "#d55e00", ""], other_cpu_share: ["used by other processes", "#6b6b6b", "/"] };
+    for (const [share, [name, color, shape]] of Object.entries(others)) {
+      traces.push({
+        uid: share, name, type: "bar", x: began, y: rows.map((row) => row[share]), width, offset: 0, yaxis: "y2",
+        legendgroup: "machine", legendgrouptitle: { text: "the machine" },
+        marker: { color, line: { width: 0 }, pattern: { shape, size: 4, fgcolor: color, bgcolor: "rgba(0,0,0,0)" } },
+        text: rows.map((row) => `${number((row[share] || 0) * 100)} % ${name}<br>while ${plain(row.user_class)} ran`),
+        textposition: "none", hovertemplate: "%{text}<extra></extra>",
+      });
+    }
+    const most = Math.max(0.1, ...rows.map((row) => (row.steal_share || 0) + (row.other_cpu_share || 0)));
+    return draw(element, traces, {
+      height: 420 + legendRoom(element, looks, [2]), legend: legend(element, looks), showlegend: true, barmode: "stack",
+      xaxis: axis(element, "seconds of the run", { anchor: "y2" }),
+      yaxis: axis(element, yTitle, { domain: [0.3, 1], ...logAxis(rows.map((row) => row[column])) }),
+      yaxis2: axis(element, "others' CPU", { domain: [0, 0.2], range: [0, Math.min(most * 1.08, 1)], tickformat: ".0%", nticks: 3 }),
+    });
+  };
+
+  /* The parts of the mean response time as a bar a class; the harness's own hop stands apart behind it. */
+  const parts = (element, rows, looks) => {
+    const names = rows.map((row) => row.user_class);
+    const places = names.map((_, place) => place);
+    const totals = rows.map((row) => Object.keys(PARTS).reduce((sum, part) => sum + (row[part] || 0), 0));
+    const gap = Math.max(...totals, 0) * 0.012;
+    const bar = (column, name, color, shape, more) => ({
+      uid: column, name, type: "bar", orientation: "h", y: places, x: rows.map((row) => row[column]),
+      marker: { color, line: { width: 0 }, pattern: { shape, size: 5, solidity: 0.35, fgcolor: "rgba(255,255,255,0.75)", fillmode: "overlay" } },
+      text: rows.map((row) => `${name}: ${number(row[column])} ms`), textposition: "none",
+      hovertext: rows.map((row, place) => `${name}: ${number(row[column])} ms<br>${plain(row.user_class)}: ${number(totals[place])} ms in all`),
+      hovertemplate: "%{hovertext}<extra></extra>", ...more,
+    });
+    const traces = Object.entries(PARTS).map(([column, { name, color, pattern }]) => bar(column, name, color, pattern));
+    traces.push(bar("hop_ms", "hop (outside)", "rgba(0,0,0,0)", "", {
+      base: totals.map((total) => total + gap),
+      marker: { color: "rgba(0,0,0,0)", line: { width: rows.map((row) => (row.hop_ms > gap / 8 ? 0.8 : 0)), color: ink(element, 0.6) }, pattern: { shape: "/", size: 5, fgcolor: ink(element, 0.6) } },
+    }));
+    return draw(element, traces, {
+      height: 96 + ROW_PX * names.length, barmode: "stack", bargap: 0.28, showlegend: true,
+      legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", traceorder: "normal", font: { color: ink(element, 0.9) } },
+      xaxis: axis(element, "ms of a page's mean response time", { rangemode: "tozero" }),
+      yaxis: classAxis(element, names, looks),
+    });
+  };
+
+  /* Response times by the share of pages that were as fast or faster; each further nine has the same width. */
+  const latency = (element, rows, looks) => {
+    const traces = rows.filter((row) => (row.response_curve || []).length).map((row) => line(row.user_class, looks, {
+      x: row.response_curve.map(([share]) => -Math.log10(1 - share)),
+      y: row.response_curve.map(([, ms]) => ms),
+      text: row.response_curve.map(([share, ms]) => `${number(ms)} ms or less: ${Number((share * 100).toFixed(3))} % of pages`),
+      marker: { color: looks[row.user_class].color, symbol: looks[row.user_class].symbol, size: 8, maxdisplayed: 7 },
+    }));
+    const reached = Math.max(1, ...traces.flatMap((trace) => trace.x));
+    return draw(element, traces, {
+      height: 400 + legendRoom(element, looks), legend: legend(element, looks), showlegend: true,
+      xaxis: axis(element, "share of pages", {
+        tickvals: SHARES.map((share) => -Math.log10(1 - share)), ticktext: SHARES.map((share) => `${share * 100} %`),
+        range: [-0.03, reached * 1.03],
+      }),
+      yaxis: axis(element, "response time, ms", logAxis(traces.flatMap((trace) => trace.y))),
+    });
+  };
+
+  /* Ratios to the reference with their 95 % intervals. Those not shown to differ are hollow. */
+  const verdicts = (element, rows, looks) => {
+    const known = inOrder(rows, looks).filter((row) => row.ratio !== null);
+    const names = known.map((row) => row.user_class);
+    const ends = (row) => (row.low === null ? [row.ratio, row.ratio] : [row.low, row.high]);
+    const traces = known.map((row, place) => {
+      const { color, symbol } = looks[row.user_class];
+      const [low, high] = ends(row);
+      return {
+        uid: row.user_class, type: "scatter", mode: "markers", x: [row.ratio], y: [place], showlegend: false,
+        marker: { color, symbol: row.shown ? symbol : `${symbol}-open`, size: 10, line: { width: 1.6, color } },
+        error_x: { type: "data", symmetric: false, array: [high - row.ratio], arrayminus: [row.ratio - low], color, thickness: 1.6, width: 4 },
+        text: [`${plain(row.user_class)}<br>${plain(row.sentence)}`], hovertemplate: "%{text}<extra></extra>",
+      };
+    });
+    const figures = known.map((row) => ({
+      xref: "paper", x: 1, xanchor: "left", xshift: 8, yref: "y", y: known.indexOf(row), showarrow: false, align: "left",
+      text: row.low === null ? `${row.ratio.toFixed(2)}, too few rounds` : `${row.ratio.toFixed(2)} [${row.low.toFixed(2)}, ${row.high.toFixed(2)}]`,
+      font: { size: 11, color: ink(element, row.shown ? 0.95 : 0.6) },
+    }));
+    const widest = Math.max(0, ...figures.map((figure) => figure.text.length));
+    return draw(element, traces, {
+      height: 70 + ROW_PX * Math.max(known.length, 1), margin: { l: 8, r: 16 + 6 * widest, t: 8, b: 8 },
+      annotations: figures,
+      xaxis: axis(element, `ratio to ${known.length ? short(known[0].reference) : "the reference"}`, logAxis([1, ...known.flatMap(ends)])),
+      yaxis: classAxis(element, names, looks, { showgrid: true, gridcolor: ink(element, 0.07) }),
+      shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: ink(element, 0.55), width: 1.2, dash: "dot" } }],
+    });
+  };
+
+  /* Statements, round trips and rows a page, side by side. */
+  const counts = (element, rows, looks) => {
+    const names = rows.map((row) => row.user_class);
+    const columns = Object.keys(COUNTS);
+    const layout = { height: 76 + ROW_PX * names.length, showlegend: false };
+    const traces = [];
+    columns.forEach((column, place) => {
+      const suffix = place ? String(place + 1) : "";
+      const values = rows.map((row) => row[column]);
+      const above = values.filter((value) => value > 0);
+      const least = Math.min(...above);
+      const most = Math.max(0, ...above);
+      const log = most / least > 50;
+      const begin = (place * 1.04) / columns.length;
+      layout[`xaxis${suffix}`] = axis(element, COUNTS[column], {
+        domain: [begin, begin + 0.92 / columns.length], nticks: 4,
+        ...(log ? { type: "log", range: [Math.log10(least) - 0.12, Math.log10(most) + 0.5], dtick: 1 } : { range: [0, most * 1.3 || 1] }),
+      });
+      rows.forEach((row, y) => {
+        if (values[y] === null || (log && !values[y])) return;
+        const { color, symbol } = looks[row.user_class];
+        traces.push({
+          uid: `${column} ${row.user_class}`, type: "scatter", mode: "lines+markers+text", xaxis: `x${suffix}`,
+          x: [log ? null : 0, values[y]], y: [y, y], line: { color, width: 2 },  // on a logarithmic axis lengths mean nothing
+          marker: { color, symbol, size: [0, 10], opacity: 1, line: { width: 0 } }, text: ["", number(values[y])], textposition: "middle right",
+          hovertext: `${plain(row.user_class)}: ${number(values[y])} ${COUNTS[column]} a page`, hoverinfo: "text",
+          textfont: { color: ink(element, 0.9), size: 11 },
+        });
+      });
+    });
+    layout.yaxis = classAxis(element, names, looks);
+    return draw(element, traces, layout);
+  };
+
+  // Series for `overTime`
+
+  /* `column` of each class's slots, in the middle of each. */
+  const seriesOfSlots = (rows, column) => {
+    const found = new Map();
+    for (const row of rows) {
+      if (!found.has(row.user_class)) found.set(row.user_class, { user_class: row.user_class, x: [], y: [], open: [] });
+      const series = found.get(row.user_class);
+      series.x.push(row.began_s + row.seconds / 2);
+      series.y.push(row[column]);
+      series.open.push(row.disturbed || row.incomplete || row.replaced);
+    }
+    return [...found.values()];
+  };
+
+  /* `column` (pages_per_s or p95_ms) of each class in the middle of each window of the timeline. */
+  const seriesOfTimeline = (timeline, column) => {
+    const x = timeline.began_s.map((began) => began + timeline.window_s / 2);
+    return Object.entries(timeline.classes).map(([name, columns]) => ({ user_class: name, x, y: columns[column] }));
+  };
+
+  const usersOfTimeline = (timeline) => ({ x: timeline.began_s, y: timeline.users });
+
+  return { overTime, slots, parts, latency, verdicts, counts, seriesOfSlots, seriesOfTimeline, usersOfTimeline };
+})();
