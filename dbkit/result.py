@@ -14,7 +14,7 @@ from typing import Any
 
 from dbkit.cost import COUNTS
 from dbkit.headline import headline, headline_of_mixed_run
-from dbkit.slot import PERCENTILES, Row, Slot, UserClass, page_figures, per
+from dbkit.slot import PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
 from dbkit.tally import TIMES, Tally
 from dbkit.verdict import (
     CLIENT_CPU_MS,
@@ -282,11 +282,18 @@ def _blank_row(user_class: UserClass, end: str) -> Row:
 
 
 def _class_figures(tally: Tally, parts: bool = True) -> Row:
-    """What `page_figures` tells, and the curve of the response times: `[share, ms]` pairs."""
+    """What is told of a class's pages; `response_curve` is the curve of their response times: `[share, ms]` pairs."""
     # beyond the share that one page is of all, every further point would be the slowest page again
     shares = [share for share in CURVE_SHARES if (1 - share) * tally.good_pages >= 1]
-    curve = tally.times["response_ms"].percentiles(shares)
-    return {**page_figures(tally, parts), "response_curve": [list(pair) for pair in zip(shares, curve, strict=True)]}
+    # in one pass, as it is done for the web UI while users read
+    times = tally.times["response_ms"].percentiles((*PERCENTILES.values(), *shares))
+    curve = zip(shares, times[len(PERCENTILES) :], strict=True)
+    return {
+        **(dict(zip(PERCENTILES, times, strict=False)) if times else dict.fromkeys(PERCENTILES)),
+        **mean_figures(tally),
+        **({"parts": part_percentiles(tally)} if parts else {}),
+        "response_curve": [list(point) for point in curve],
+    }
 
 
 def _rounded(row: Row) -> Row:

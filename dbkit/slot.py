@@ -146,7 +146,9 @@ class Slot:
             "unfinished": self.measured.unfinished + self.warm_up.unfinished,
             "warm_up_pages": self.warm_up.pages,
             "pages_per_s": per(self.measured.measured_pages, seconds),
-            **page_figures(self.measured),
+            **percentiles(self.measured.times["response_ms"]),
+            **mean_figures(self.measured),
+            "parts": part_percentiles(self.measured),
             "client_cpu_ms": None if client_cpu_s is None else per(client_cpu_s * 1000, self.measured.measured_pages),
             "server_cpu_ms": None if self.server_cpu_s is None else per(self.server_cpu_s * 1000, all_pages),
             "client_cpu_share": client_cpu_share,
@@ -165,19 +167,22 @@ class Slot:
         }
 
 
-def page_figures(tally: Tally, parts: bool = True) -> Row:
-    """Percentiles of the response time, means a page of counts and parts, and with `parts` percentiles of each part."""
-    response = tally.times["response_ms"]
-    figures = {
-        **_percentiles(response),
-        "max_ms": response.max_ms if tally.good_pages else None,
+def mean_figures(tally: Tally) -> Row:
+    """The longest response time, and means a page of counts and parts."""
+    return {
+        "max_ms": tally.times["response_ms"].max_ms if tally.good_pages else None,
         **{name: per(tally.sums[name], tally.good_pages) for name in COUNTS},
         **{name: tally.times[name].mean_ms for name in TIMES[1:]},
     }
-    return figures | ({"parts": {name: _percentiles(tally.times[name]) for name in TIMES[1:]}} if parts else {})
 
 
-def _percentiles(times: Distribution) -> Row:
+def part_percentiles(tally: Tally) -> Row:
+    """Percentiles of each part of the response time, and of the hop."""
+    return {name: percentiles(tally.times[name]) for name in TIMES[1:]}
+
+
+def percentiles(times: Distribution) -> Row:
+    """`PERCENTILES` of a time; None where there is none."""
     found = times.percentiles(tuple(PERCENTILES.values()))
     return dict(zip(PERCENTILES, found, strict=True)) if found else dict.fromkeys(PERCENTILES)
 

@@ -7,9 +7,11 @@ pages go into which tally is left to the callers.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from dbkit.cost import COUNTS, PARTS
@@ -57,17 +59,12 @@ class Distribution:
         return next(iter(self.percentiles([share])), None)
 
     def percentiles(self, shares: Sequence[float]) -> list[float]:
-        """`percentile` of each of the ascending `shares`, in one pass; empty where nothing was counted."""
-        total = self.counts.total()
-        found: list[float] = []
-        counted = 0
-        for ms in sorted(self.counts) if total else ():
-            counted += self.counts[ms]
-            while len(found) < len(shares) and counted >= math.ceil(shares[len(found)] * total):
-                found.append(ms)
-            if len(found) == len(shares):
-                break
-        return found
+        """`percentile` of each of the `shares`, in one pass; empty where nothing was counted."""
+        times = sorted(self.counts)
+        if not times:
+            return []
+        so_far = list(accumulate(map(self.counts.__getitem__, times)))
+        return [times[bisect_left(so_far, math.ceil(share * so_far[-1]))] for share in shares]
 
 
 @dataclass

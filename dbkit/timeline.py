@@ -17,7 +17,7 @@ from dbkit.tally import Distribution
 
 WINDOW_S = 2.0
 """How long a window is at first."""
-MAX_WINDOWS = 240
+MAX_WINDOWS = 150
 """With more than these, neighbours are joined, so that a long run takes no more room than a short one."""
 SHORTEST_S = 0.5
 """Of a window at a run's beginning or end: what is shorter is left out, as a rate of it would be a guess."""
@@ -29,35 +29,34 @@ TIMES_SHOWN = (*PARTS, "hop_ms")
 class Window:
     """What one class did in one window; a page is in the one in which it came back."""
 
+    pages: int = 0
+    """That did not fail."""
     failures: int = 0
     response: Distribution = field(default_factory=Distribution)
-    """Response times of the pages that did not fail."""
+    """Their response times."""
     sums_ms: Counter[str] = field(default_factory=Counter)
-    """Of their parts."""
+    """The parts of those, added up."""
     _p95: tuple[int, float | None] = (0, None)
 
     def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
         if failed:
             self.failures += 1
             return
+        self.pages += 1
         self.response.add(response_ms)
         for name in TIMES_SHOWN:
             self.sums_ms[name] += cost[name]  # type: ignore[assignment]
 
     def merge(self, other: Window) -> None:
+        self.pages += other.pages
         self.failures += other.failures
         self.response.merge(other.response)
         self.sums_ms.update(other.sums_ms)
 
     @property
-    def pages(self) -> int:
-        return self.response.counts.total()
-
-    @property
     def p95_ms(self) -> float | None:
-        pages = self.pages
-        if self._p95[0] != pages:  # reading it anew for every window of a long run would hold the users up
-            self._p95 = (pages, self.response.percentile(0.95))
+        if self._p95[0] != self.pages:  # reading it anew for every window of a long run would hold the users up
+            self._p95 = (self.pages, self.response.percentile(0.95))
         return self._p95[1]
 
 
@@ -85,6 +84,7 @@ class Timeline:
             [
                 number * self.window_s,
                 user_class,
+                window.pages,
                 window.failures,
                 dict(window.response.counts),
                 window.response.sum_ms,
@@ -99,8 +99,8 @@ class Timeline:
 
     def merge_message(self, message: list[Any]) -> None:
         """Add what another process took."""
-        for began_at, user_class, failures, counts, sum_ms, max_ms, sums_ms in message:
-            window = Window(failures, Distribution(Counter(counts), sum_ms, max_ms), Counter(sums_ms))
+        for began_at, user_class, pages, failures, counts, sum_ms, max_ms, sums_ms in message:
+            window = Window(pages, failures, Distribution(Counter(counts), sum_ms, max_ms), Counter(sums_ms))
             self._windows[int(began_at // self.window_s)][user_class].merge(window)
 
     def columns(self, began_at: float, ended_at: float) -> dict[str, Any]:
@@ -131,14 +131,14 @@ class Timeline:
 
     def recent_parts_ms(self) -> dict[str, dict[str, float]]:
         """The mean parts of a page's time in the last few windows, by class."""
-        together: defaultdict[str, Window] = defaultdict(Window)
+        pages: Counter[str] = Counter()
+        sums_ms: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for number in sorted(self._windows)[-RECENT_WINDOWS:]:
             for name, window in self._windows[number].items():
-                together[name].merge(window)
+                pages[name] += window.pages
+                sums_ms[name].update(window.sums_ms)
         return {
-            name: {part: window.sums_ms[part] / window.pages for part in TIMES_SHOWN}
-            for name, window in together.items()
-            if window.pages
+            name: {part: sums_ms[name][part] / count for part in TIMES_SHOWN} for name, count in pages.items() if count
         }
 
     def _now(self) -> int:

@@ -66,10 +66,10 @@ class Page:
 class LocustRun:
     """A running Locust, or one that has ended. Made by `locust`."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes], web_port: int) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], web_url: str) -> None:
         self.folder = folder
         self.process = process
-        self.web_url = f"http://127.0.0.1:{web_port}"
+        self.web_url = web_url
 
     # While it runs
 
@@ -205,13 +205,15 @@ def locust(
     locustfiles: str = COMPARE,
     environment: dict[str, str] | None = None,
     web: bool = False,
+    web_path: str = "",
     record: bool = False,
     command: tuple[str, ...] = LOCUST,
 ) -> Iterator[LocustRun]:
     """Start Locust in the project's folder, on free ports; whatever is left of it at the block's end is killed.
 
     `url` is the database, given by the environment, so that no list of processes shows it. `folder` is made; CSV files,
-    output and, with `record`, the pages go there. With `web` it waits in the web UI, else it runs headless.
+    output and, with `record`, the pages go there. With `web` it waits in the web UI, which is at
+    `web_path` by its own options; else it runs headless.
     """
     folder.mkdir()
     web_port, master_port = free_port(), str(free_port())
@@ -234,7 +236,7 @@ def locust(
             stderr=stderr,
             start_new_session=True,
         )
-    run = LocustRun(folder, process, web_port)
+    run = LocustRun(folder, process, f"http://127.0.0.1:{web_port}{web_path}")
     try:
         if web:
             run.wait_until_web_answers()

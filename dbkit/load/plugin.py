@@ -24,20 +24,26 @@ from dbkit.arguments import read_settings
 from dbkit.errors import DbkitError
 from dbkit.load import reports
 from dbkit.load.locust_csv import know_the_writer
-from dbkit.load.options import add_options, check_together, guard_web_form
+from dbkit.load.options import add_options, check_files, check_together
 from dbkit.load.outputs import Outputs
 from dbkit.load.percentiles import keep_three_digits
+from dbkit.load.results import Results
 from dbkit.load.schedule import Conductor, RoundsShape, quieten_locust
 from dbkit.load.slots import SlotReader
 from dbkit.load.state import load_of
+from dbkit.load.web import StrategiesTab
+from dbkit.load.web_form import guard_web_form
 
 
 def _on_init(environment: Environment, **_: Any) -> None:
     load = load_of(environment)
     runner = environment.runner
     try:
-        check_together(environment, load.options)
-        load.check(read_settings(load.options))
+        in_rounds = isinstance(environment.shape_class, RoundsShape)
+        check_together(load.options, environment.user_classes_by_name, in_rounds=in_rounds)
+        if not isinstance(runner, WorkerRunner):
+            check_files(load.options)
+        load.check(read_settings(load.options), environment.user_classes)
     except DbkitError as mistake:
         print(f"dbkit: error: {mistake}", file=sys.stderr)
         if isinstance(runner, MasterRunner) and load.options.processes:
@@ -48,18 +54,22 @@ def _on_init(environment: Environment, **_: Any) -> None:
                 if child.cmdline() == master.cmdline():  # a fork, and not the embedded server's supervisor
                     child.terminate()
         sys.exit(2)
-    if environment.web_ui is not None:
-        guard_web_form(environment.web_ui, load)
-    if isinstance(environment.shape_class, RoundsShape):
+    if in_rounds:
         quieten_locust()
         load.options.only_summary = True  # nor make the tables that nobody sees, in the time of those who read
     environment.events.request.add_listener(load.recorder.on_request)
     if not isinstance(runner, WorkerRunner):
         conductor = Conductor(load)
         environment.events.test_stopping.add_listener(conductor.on_test_stopping)
-        outputs = Outputs(load, conductor)
+        results = Results(load, conductor)
+        environment.events.test_start.add_listener(results.on_test_start)
+        environment.events.test_stopping.add_listener(results.on_test_stopping)
+        outputs = Outputs(load, results)
         environment.events.test_stop.add_listener(outputs.on_test_stop)
         environment.events.quit.add_listener(outputs.on_quit)
+        if environment.web_ui is not None:
+            guard_web_form(environment.web_ui, load)
+            conductor.on_slot_ended = StrategiesTab(environment.web_ui, load, conductor, results).on_slot_ended
     if not isinstance(runner, MasterRunner):
         SlotReader(load)
     if not isinstance(runner, LocalRunner):

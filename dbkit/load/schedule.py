@@ -22,10 +22,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import gevent
+from gevent.event import AsyncResult
 from locust import LoadTestShape, User
 from locust.env import Environment
 from locust.runners import MasterRunner
@@ -35,9 +37,11 @@ from dbkit.load.slots import CLOSE, CLOSED, MEASURE, OPEN, PARK
 from dbkit.load.state import Load
 from dbkit.load.users import AsyncPageUser
 from dbkit.machine import ServerProcesses
-from dbkit.result import Slot
+from dbkit.slot import Slot
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 USERS_A_SECOND = 100
 """How fast users are spawned: as fast as Locust does without a warning."""
@@ -47,6 +51,8 @@ REPORT_MARGIN_S = 10
 """How much longer than the drain timeout a process may take to report."""
 REPEATS_SHARE = 0.05
 """How many disturbed or incomplete slots may be run again: this share of all that are planned, rounded up."""
+BETWEEN_SLOTS_S = 0.1
+"""About how long one class's users take to go and the next one's to come."""
 POLL_S = 0.005
 
 
@@ -80,6 +86,34 @@ def quieten_locust() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+@dataclass
+class Standing:
+    """Where a running schedule stands."""
+
+    rounds: int
+    slots: int
+    """All that are to be run, repeats so far included."""
+    slot_s: float
+    """How long a slot takes with all that belongs to it; a guess before the first has ended."""
+    round: int = 0
+    slot: int = 0
+    """Of the present one, from 1."""
+    user_class: str = ""
+    phase: str = ""
+    slot_began_s: float = 0.0
+
+    def begin_slot(self, round_number: int, user_class: str) -> None:
+        self.round, self.user_class, self.phase = round_number, user_class, "users coming"
+        self.slot += 1
+        self.slot_began_s = time.perf_counter()
+
+    @property
+    def left_s(self) -> float:
+        """About how long the rest takes."""
+        in_slot_s = min(time.perf_counter() - self.slot_began_s, self.slot_s)
+        return (self.slots - self.slot + 1) * self.slot_s - in_slot_s
+
+
 class Conductor:
     """Runs the slots of a schedule, in a single process or in the master."""
 
@@ -87,6 +121,11 @@ class Conductor:
         self.slots: list[Slot] = []
         """What has been run; see `collect`."""
         self.planned = 0
+        self.standing: Standing | None = None
+        """None where no schedule runs."""
+        self.on_slot_ended: Callable[[], None] = lambda: None
+        """Called after every slot, where no page is in flight."""
+        self._postponed: list[tuple[Callable[[], Any], AsyncResult[Any]]] = []
         self._load = load
         self._runner = cast(Any, load.environment.runner)
         self._options = load.options
@@ -120,19 +159,52 @@ class Conductor:
         repeats_allowed = math.ceil(self.planned * REPEATS_SHARE)
         repeats = 0
         began_s = time.perf_counter()
-        with slot_progress(options.rounds) as show, self._ended_by_sigterm():
-            for number, classes in enumerate(plan(user_classes, options.rounds, options.seed), start=1):
-                again = []
-                for user_class in classes:
-                    show(number, user_class.__name__, self.planned + repeats)
-                    slot = self._run_slot(number, user_class, server, began_s)
-                    if (slot.is_disturbed or slot.incomplete) and repeats < repeats_allowed:
-                        repeats += 1
-                        again.append((slot, user_class))
-                for slot, user_class in again:  # once: where others disturb all the time, that is what is measured
-                    show(number, user_class.__name__, self.planned + repeats)
-                    self._run_slot(number, user_class, server, began_s)
-                    slot.replaced = True
+        self.standing = Standing(options.rounds, self.planned, options.warm_up + options.slot_time + BETWEEN_SLOTS_S)
+        try:
+            with slot_progress(options.rounds) as show, self._ended_by_sigterm():
+                for number, classes in enumerate(plan(user_classes, options.rounds, options.seed), start=1):
+                    again = []
+                    for user_class in classes:
+                        show(number, user_class.__name__, self.planned + repeats)
+                        slot = self._run_slot(number, user_class, server, began_s)
+                        if (slot.is_disturbed or slot.incomplete) and repeats < repeats_allowed:
+                            repeats += 1
+                            self.standing.slots += 1
+                            again.append((slot, user_class))
+                        self._between_slots(began_s)
+                    for slot, user_class in again:  # once: where others disturb all the time, that is what is measured
+                        show(number, user_class.__name__, self.planned + repeats)
+                        self._run_slot(number, user_class, server, began_s)
+                        slot.replaced = True
+                        self._between_slots(began_s)
+        finally:
+            self.standing = None
+            self._do_postponed()
+
+    def between_slots(self, function: Callable[[], Result]) -> Result:
+        """Have `function` called where no page is in flight, so that it holds none up; wait for what it returns.
+
+        Where no schedule runs that is now. What it raises is raised here.
+        """
+        if self.standing is None:
+            return function()
+        result: AsyncResult[Result] = AsyncResult()
+        self._postponed.append((function, result))
+        return cast(Result, result.get())
+
+    def _between_slots(self, began_s: float) -> None:
+        assert self.standing is not None
+        self.on_slot_ended()
+        self._do_postponed()
+        self.standing.slot_s = (time.perf_counter() - began_s) / self.standing.slot
+
+    def _do_postponed(self) -> None:
+        while self._postponed:
+            function, result = self._postponed.pop(0)
+            try:
+                result.set(function())
+            except Exception as error:
+                result.set_exception(error)
 
     def collect(self) -> list[Slot]:
         """All slots that have been run, with all that has been reported of them so far."""
@@ -158,6 +230,9 @@ class Conductor:
         options, send = self._options, self._runner.send_message
         slot = Slot(len(self.slots), round_number, user_class.__name__, options.num_users, began_s=0.0)
         number = {"slot": slot.number, "in_loop": issubclass(user_class, AsyncPageUser)}
+        standing = self.standing
+        assert standing is not None
+        standing.begin_slot(round_number, user_class.__name__)
         send(PARK)
         self._have_users(options.num_users, user_class)
         # takes some 10 ms in which nothing else runs here, so where nothing is in flight: before and after the pages
@@ -165,12 +240,15 @@ class Conductor:
         opened_s = time.perf_counter()
         slot.began_s = opened_s - schedule_began_s
         send(OPEN, number)
+        standing.phase = "warm-up"
         gevent.sleep(options.warm_up)
         send(MEASURE, number)
+        standing.phase = "measuring"
         reading = self._reading()
         gevent.sleep(options.slot_time)
         self._closing, self._closed = slot.number, set()
         send(CLOSE, number)
+        standing.phase = "last pages"
         timeout_s = options.drain_timeout + REPORT_MARGIN_S
         self._wait("reports", lambda: self._closed >= self._reading() & reading, timeout_s)
         slot.incomplete = self._closed != reading

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
 from gevent.event import Event
+from locust import User
 from locust.env import Environment
 from locust.runners import MasterRunner
 
@@ -22,7 +24,7 @@ from dbkit.errors import DbkitError
 from dbkit.load.gate import NO_SLOT, Gate
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
-from dbkit.result import UserClass
+from dbkit.slot import UserClass
 
 _loads: WeakKeyDictionary[Environment, Load] = WeakKeyDictionary()
 
@@ -70,19 +72,23 @@ class Load:
         """The chosen user classes that read pages, by name."""
         return {
             user_class.__name__: UserClass(user_class.__name__, user_class.stack, user_class.page_function.__name__)
-            for user_class in cast(list[Any], self.environment.user_classes)
-            if hasattr(user_class, "stack") and hasattr(user_class, "page_function")
+            for user_class in _page_users(self.environment.user_classes)
         }
 
-    def check(self, settings: Settings) -> None:
-        """Raise DbkitError unless the database is there, holds the dataset and allows the pools of `settings`."""
+    @property
+    def page_functions(self) -> dict[str, Any]:
+        """Their page functions, by strategy."""
+        users = _page_users(self.environment.user_classes)
+        return {user_class.page_function.__name__: user_class.page_function for user_class in users}
+
+    def check(self, settings: Settings, user_classes: Iterable[type[User]]) -> None:
+        """Raise DbkitError unless the database is there, holds the dataset and allows `user_classes` their pools."""
         if self.needs_database:
             read_shape(self.database)
-            self._check_pools(settings)
+            self._check_pools(settings, len({user_class.stack for user_class in _page_users(user_classes)}))
 
-    def _check_pools(self, settings: Settings) -> None:
+    def _check_pools(self, settings: Settings, stacks: int) -> None:
         allowed = check_server(self.database).connections_allowed
-        stacks = len({user_class.stack for user_class in self.user_classes.values()})
         processes = self.options.processes or 1
         of_one_stack = processes * settings.pool_capacity
         if self.options.headless:
@@ -112,6 +118,10 @@ class Load:
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
             gevent.spawn(resources.close).get()
         self.gate.open(NO_SLOT)
+
+
+def _page_users(user_classes: Iterable[type[User]]) -> list[Any]:
+    return [each for each in user_classes if hasattr(each, "stack") and hasattr(each, "page_function")]
 
 
 def load_of(environment: Environment) -> Load:

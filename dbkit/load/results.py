@@ -1,0 +1,194 @@
+"""The result of a test: so far, while it runs, and whole, when it has ended.
+
+While pages are measured nothing may hold them up: of rounds the result so far is made between two slots, of a run
+without rounds when somebody asks. What a result holds is `dbkit.result`'s, showing and writing it the outputs'.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from typing import Any
+
+import gevent
+import psycopg
+from locust.env import Environment
+
+from dbkit.arguments import read_settings
+from dbkit.dataset import read_shape
+from dbkit.errors import DbkitError
+from dbkit.load.loop_thread import LoopThread
+from dbkit.load.options import OPTIONS_TOLD
+from dbkit.load.schedule import Conductor, RoundsShape
+from dbkit.load.state import Load
+from dbkit.plans import explain_pages
+from dbkit.provenance import describe_client, describe_server
+from dbkit.result import Result, Rounds, result_of_mixed_run, result_of_rounds
+from dbkit.slot import Row
+
+logger = logging.getLogger(__name__)
+
+STILL_RUNNING = "still running"
+"""How the warning begins that marks the result of a test that has not ended."""
+SO_FAR_S = 1.0
+"""How old the result so far of a run without rounds may be before it is made again."""
+VERDICTS_SHARE = 0.02
+"""Of the time, that the verdicts so far may take: with many slots they are made more seldom."""
+USERS_NOTED_S = 0.5
+
+
+class Results:
+    """The result of the running test, or of the last one, in a single process or a master."""
+
+    def __init__(self, load: Load, conductor: Conductor) -> None:
+        self.result: Result | None = None
+        """None until something has been measured."""
+        self.finished = True
+        """Whether no test is running: `result` is whole."""
+        self.version = 0
+        """Raised with every new `result`."""
+        self._load = load
+        self._conductor = conductor
+        self._rounds: Rounds | None = None
+        self._measured_on: dict[str, Any] = {}
+        self._began_at = 0.0
+        self._due_s = 0.0
+        self._noting_users: gevent.Greenlet | None = None
+        self._most_users = 0
+
+    def on_test_start(self, environment: Environment, **_: Any) -> None:
+        """Forget the last result; describe what is measured on."""
+        load = self._load
+        options = {name: getattr(load.test_options, name) for name in OPTIONS_TOLD}
+        self._measured_on = {**describe_client(), "server": self._server(), "options": options}
+        self._began_at = time.time()
+        self._due_s = 0.0
+        self._most_users = 0
+        self._rounds = None
+        if isinstance(environment.shape_class, RoundsShape):
+            self._rounds = Rounds(
+                load.user_classes, end=load.test_options.end, reference=load.test_options.reference or None
+            )
+        else:
+            self._noting_users = gevent.spawn(self._note_users)
+        self._set(None, finished=False)
+
+    def on_slot_ended(self) -> None:
+        """Take in the slots that have been run since the last time, where no page is in flight."""
+        if self._rounds is None:
+            return
+        for slot in self._conductor.slots[len(self._rounds) :]:
+            self._rounds.add(slot)
+        began_s = time.perf_counter()
+        verdicts_are_due = began_s >= self._due_s
+        done, planned = self._rounds.counted, self._conductor.planned
+        result = self._rounds.result(done, self._describe(), ["pages_per_s"] if verdicts_are_due else [])
+        result.warnings.insert(0, f"{STILL_RUNNING}: {done} of {planned} slots so far")
+        if verdicts_are_due:
+            self._due_s = began_s + (time.perf_counter() - began_s) / VERDICTS_SHARE
+        elif self.result is not None:
+            result.verdicts, result.against_fastest = self.result.verdicts, self.result.against_fastest
+            result.headline = self.result.headline
+        self._set(result, finished=False)
+
+    def so_far(self) -> Result | None:
+        """The result as it is now, or was a moment ago."""
+        now_s = time.perf_counter()
+        if not self.finished and self._rounds is None and now_s >= self._due_s:
+            result = self._mixed_run(now_s, whole=False)
+            result.warnings.insert(0, f"{STILL_RUNNING}: {now_s - self._load.began_s:.0f} seconds so far")
+            self._set(result, finished=False)
+            self._due_s = time.perf_counter() + SO_FAR_S
+        return self.result
+
+    def on_test_stopping(self, **_: Any) -> None:
+        """Users are about to leave."""
+        if self._noting_users is not None:
+            self._noting_users.kill()
+            self._noting_users = None
+            self._note_users_once()
+
+    def finish(self) -> None:
+        """Make the whole result; all pages are in."""
+        load, options = self._load, self._load.test_options
+        if self._rounds is None:
+            result = self._mixed_run(load.ended_s, whole=True)
+        else:
+            result = result_of_rounds(
+                self._conductor.collect(),
+                load.user_classes,
+                end=options.end,
+                planned_slots=self._conductor.planned,
+                measured_on=self._describe(),
+                reference=options.reference or None,
+            )
+        self._set(result, finished=True)
+
+    def add_plans(self) -> None:
+        """Have the statements of every strategy that served a page explained; takes some seconds at most."""
+        load, result = self._load, self.result
+        if result is None or not load.needs_database:
+            return
+        served = {row["strategy"] for row in result.strategies if row["pages"] > row["failures"]}
+        functions = {name: function for name, function in load.page_functions.items() if name in served}
+        if functions:
+            try:
+                result.plans = gevent.spawn(self._explain, functions).get()
+            except (DbkitError, psycopg.Error) as error:
+                logger.warning("no plans: %s", error)
+
+    def _explain(self, functions: dict[str, Any]) -> list[Row]:
+        load, options = self._load, self._load.test_options
+        pages = read_shape(load.database).pages(options.page_size)
+        arguments = load.database, read_settings(options), functions, pages, options.page_size
+        if not any(inspect.iscoroutinefunction(function) for function in functions.values()):
+            return explain_pages(*arguments)
+        loop_thread = LoopThread()
+        try:
+            return explain_pages(*arguments, run=loop_thread.run)
+        finally:
+            loop_thread.stop()
+
+    def _mixed_run(self, ended_s: float, *, whole: bool) -> Result:
+        load, options = self._load, self._load.test_options
+        seconds = ended_s - load.began_s
+        tallies = {key.user_class: tally for key, tally in load.recorder.tallies.items()}
+        return result_of_mixed_run(
+            tallies,
+            load.user_classes,
+            seconds=seconds,
+            users=self._most_users,
+            end=options.end,
+            measured_on=self._describe(),
+            planned_seconds=options.run_time if whole else None,
+            timeline=load.recorder.timeline.columns(self._began_at, self._began_at + seconds),
+            parts=whole,
+        )
+
+    def _set(self, result: Result | None, *, finished: bool) -> None:
+        self.result, self.finished = result, finished
+        self.version += 1
+
+    def _describe(self) -> dict[str, Any]:
+        pages = sum(tally.pages for tally in self._load.recorder.tallies.values())
+        return {**self._measured_on, "pages_in_all": pages}
+
+    def _server(self) -> dict[str, Any] | None:
+        if not self._load.needs_database:
+            return None
+        try:
+            return describe_server(self._load.database)
+        except psycopg.Error as error:
+            logger.warning("the server could not be asked for its settings: %s", type(error).__name__)
+            return None
+
+    def _note_users(self) -> None:
+        while True:
+            self._note_users_once()
+            gevent.sleep(USERS_NOTED_S)
+
+    def _note_users_once(self) -> None:
+        runner: Any = self._load.environment.runner
+        self._most_users = max(self._most_users, runner.user_count)
+        self._load.recorder.timeline.note_users(runner.user_count)

@@ -1,0 +1,182 @@
+"""The Strategies tab in Locust's web UI: the result as it comes in, charts of it, and downloads.
+
+Locust lets a tab hold tables of its own kind only, so that its page gets a script (`view/tab.js`) which mounts beside
+Locust's application, follows its tabs, and asks here for what is new. All that it needs is served from here. What is
+shown is `dbkit.load.results`'s, how it looks `dbkit.view`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import plotly
+from flask import Blueprint, Response, make_response, request, send_file
+from locust.web import WebUI
+
+from dbkit import view
+from dbkit.files import contents
+from dbkit.load.results import STILL_RUNNING, Results
+from dbkit.load.schedule import Conductor, RoundsShape
+from dbkit.load.state import Load
+from dbkit.looks import looks
+from dbkit.report import report
+from dbkit.result import Result
+from dbkit.slot import Row
+from dbkit.summary import summary
+
+TAB = {"title": "Strategies", "key": "strategies"}
+
+MOUNT = """
+<link rel="stylesheet" href="./dbkit/style.css" />
+<link rel="stylesheet" href="./dbkit/tab.css" />
+<script defer src="./dbkit/tab.js"></script>
+"""
+"""What Locust's page gets, at its end."""
+
+SLOT_COLUMNS_DRAWN = (
+    *("round", "user_class", "began_s", "seconds", "pages_per_s", "p95_ms"),
+    *("steal_share", "other_cpu_share", "disturbed", "incomplete", "replaced"),
+)
+
+DOWNLOADS: dict[str, Callable[[Result], str]] = {
+    "report.html": lambda result: report(result.as_json()),
+    "summary.md": lambda result: summary(result.as_json()),
+    "strategies.csv": lambda result: contents(result)["strategies.csv"],
+    "slots.csv": lambda result: contents(result)["slots.csv"],
+    "comparison.json": lambda result: contents(result)["comparison.json"],
+}
+
+
+class StrategiesTab:
+    """Adds the tab to `web_ui`."""
+
+    def __init__(self, web_ui: WebUI, load: Load, conductor: Conductor, results: Results) -> None:
+        self._load = load
+        self._conductor = conductor
+        self._results = results
+        self._shown = "null"
+        """The result as the tab gets it, of `_shown_version`."""
+        self._shown_version = -1
+        app = web_ui.app
+        assert app is not None
+        web_ui.template_args["extended_tabs"] = [*web_ui.template_args.get("extended_tabs", []), TAB]
+        routes = Blueprint("dbkit", __name__, url_prefix=f"{load.options.web_base_path or ''}/dbkit")
+        for path, answer in {
+            "/state": self._state,
+            "/download/<name>": self._download,
+            "/plotly.js": _plotly,
+            "/<name>": _asset,
+        }.items():
+            routes.add_url_rule(path, answer.__name__, web_ui.auth_required_if_enabled(answer))
+        app.register_blueprint(routes)
+        app.after_request(_mount)
+
+    def on_slot_ended(self) -> None:
+        """Make what the tab shows, where no page is in flight."""
+        self._results.on_slot_ended()
+        self._show()
+
+    def _state(self) -> Response:
+        """Where the run stands, and the result if it is another than the asker's `version`."""
+        self._results.so_far()
+        self._show()
+        known = request.args.get("version") == str(self._shown_version)
+        runner: Any = self._load.environment.runner
+        about = {"version": self._shown_version, "state": runner.state, "status": self._status()}
+        # the result is JSON already, perhaps much of it
+        body = f"{json.dumps(about)[:-1]}, \"result\": {'null' if known else self._shown}}}"
+        return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
+
+    def _download(self, name: str) -> Response:
+        result = self._results.so_far()
+        if name not in DOWNLOADS:
+            return make_response(f"there is no {name}; there are {', '.join(DOWNLOADS)}\n", 404)
+        if result is None:
+            return make_response("nothing has been measured yet; start a run\n", 404)
+        response = make_response(self._conductor.between_slots(lambda: DOWNLOADS[name](result)))
+        response.mimetype = {"html": "text/html", "md": "text/markdown", "csv": "text/csv", "json": "application/json"}[
+            name.rpartition(".")[2]
+        ]
+        measured_at = re.sub("[^0-9]", "", str(result.measured_on["measured_at"])[:19])
+        response.headers["Content-Disposition"] = f"attachment; filename=dbkit_{measured_at}_{name}"
+        return response
+
+    def _show(self) -> None:
+        if self._shown_version == self._results.version:
+            return
+        self._shown_version = self._results.version
+        result = self._results.result
+        self._shown = "null" if result is None else json.dumps(self._content(result))
+
+    def _content(self, result: Result) -> Row:
+        # a class may have been measured only in slots that do not count
+        styles = looks([*result.strategies, *result.slots])
+        macros: Any = view.templates().get_template("tab.html").module
+        recent = {} if self._results.finished else self._load.recorder.timeline.recent_parts_ms()
+        return {
+            # that it is still running is what the status says
+            "above": macros.above(result, [w for w in result.warnings if not w.startswith(STILL_RUNNING)], styles),
+            "below": macros.below(result, styles, self._results.finished),
+            "looks": styles,
+            "strategies": [{name: row[name] for name in row if name != "parts"} for row in result.strategies],
+            "parts": [row | recent[row["user_class"]] for row in result.strategies if row["user_class"] in recent]
+            or result.strategies,
+            "parts_are_recent": bool(recent),
+            "verdicts": [verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"],
+            "slots": [{name: row[name] for name in SLOT_COLUMNS_DRAWN} for row in result.slots],
+            "timeline": result.timeline,
+        }
+
+    def _status(self) -> Row:
+        """What the run is doing, in words, and how far it is, 0 to 1; None where that is not known."""
+        load, standing = self._load, self._conductor.standing
+        runner: Any = load.environment.runner
+        if standing is not None:
+            words = (
+                f"round {standing.round} of {standing.rounds} · slot {standing.slot} of {standing.slots}:"
+                f" {standing.user_class}, {standing.phase} · about {_duration(standing.left_s)} left"
+            )
+            return {"words": words, "done": 1 - standing.left_s / (standing.slots * standing.slot_s)}
+        if self._results.finished:
+            if self._results.result is None:
+                return {"words": "nothing has been measured yet", "done": None}
+            return {"words": "the run has ended", "done": None}
+        ran_s = time.perf_counter() - load.began_s
+        words = f"{runner.user_count} users · running for {_duration(ran_s)}"
+        if (run_time := load.test_options.run_time) and not isinstance(load.environment.shape_class, RoundsShape):
+            return {
+                "words": f"{words} · {_duration(max(run_time - ran_s, 0))} left",
+                "done": min(ran_s / run_time, 1.0),
+            }
+        return {"words": words, "done": None}
+
+
+def _asset(name: str) -> Response:
+    if name not in ("charts.js", "style.css", "tab.css", "tab.js"):
+        return make_response("", 404)
+    response = make_response(view.source(name))
+    response.mimetype = "text/css" if name.endswith(".css") else "text/javascript"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def _plotly() -> Response:
+    """The charting library, some 5 MB that a browser asks for once."""
+    return send_file(Path(plotly.__file__).with_name("package_data") / "plotly.min.js", max_age=86400)
+
+
+def _mount(response: Response) -> Response:
+    if request.endpoint == "locust.index" and response.status_code == 200:
+        head, end, tail = response.get_data(as_text=True).rpartition("</body>")
+        response.set_data(f"{head}{MOUNT}{end}{tail}")
+    return response
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
