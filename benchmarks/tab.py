@@ -1,0 +1,127 @@
+"""What the Strategies tab costs the load process while somebody watches: CPU time an answer, as a share of a core.
+
+    python -m benchmarks.tab
+
+Pages of 15 user classes are recorded as in a run without rounds, at the pace that 200 users reach together on one core,
+and the tab's route is asked for what is new as a browser does. Longer runs have more to tell of: more different times,
+and more of the run to draw. The browser's own work is not in it, nor is the server's.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+
+from locust.argument_parser import get_parser
+from locust.env import Environment
+
+from dbkit.load import PageUser  # after Locust, which patches the process, and before what else is of dbkit
+
+# isort: split
+
+from rich.console import Console
+from rich.table import Table
+
+from dbkit import timeline
+from dbkit.arguments import ArgumentParser, exit_on_mistake, whole_number
+from dbkit.cost import COUNTS, PARTS
+from dbkit.load.results import SO_FAR_S, Results
+from dbkit.load.schedule import Conductor
+from dbkit.load.state import load_of
+from dbkit.load.web import StrategiesTab
+
+PROG = "python -m benchmarks.tab"
+PAGES_A_SECOND = 250
+ASK_EVERY_S = 1.5
+"""As `view/tab.js` does."""
+SHARE_AIM = 0.02
+MINUTES = (1, 10, 60)
+
+
+def main() -> None:
+    parser = ArgumentParser(prog=PROG, description="What the Strategies tab costs the load process.")
+    parser.add_argument(
+        "--answers", type=whole_number(3), default=15, metavar="<number>", help="for each length of run; default 15"
+    )
+    options = parser.parse_args()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("minutes", "pages", "KB an answer", "ms of CPU an answer", "largest", "of a core"):
+        table.add_column(heading, justify="right")
+    worst = 0.0
+    watched = Watched()
+    for minutes in MINUTES:
+        watched.run_until(minutes * 60)
+        costs_ms, size = watched.ask(options.answers)
+        share = median(costs_ms) / 1000 / ASK_EVERY_S
+        worst = max(worst, share)
+        table.add_row(
+            str(minutes), f"{watched.pages:,}", f"{size / 1000:.0f}", f"{median(costs_ms):.1f}", f"{max(costs_ms):.1f}",
+            f"{share:.2%}",
+        )  # fmt: skip
+    Console().print(table)
+    verdict = "met" if worst < SHARE_AIM else "missed"
+    print(f"asked every {ASK_EVERY_S} s; the aim is under {SHARE_AIM:.0%} of a core: {verdict}")
+
+
+class Watched:
+    """A Locust with all classes and a web UI, in this process, whose pages are made up."""
+
+    def __init__(self) -> None:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "locustfiles"))
+        import compare
+
+        self.classes = [
+            each for each in vars(compare).values()
+            if isinstance(each, type) and issubclass(each, PageUser) and not each.abstract
+        ]  # fmt: skip
+        environment = Environment(user_classes=list(self.classes), parsed_options=get_parser().parse_args([]))
+        environment.create_local_runner()
+        web_ui = environment.create_web_ui("127.0.0.1", 0, delayed_start=True)
+        self.load = load_of(environment)
+        conductor = Conductor(self.load)
+        results = Results(self.load, conductor)
+        StrategiesTab(web_ui, self.load, conductor, results)
+        assert web_ui.app is not None
+        self.client = web_ui.app.test_client()
+        self.random = random.Random(1)
+        self.pages = 0
+        self.began_at = time.time()
+        self.load.began_s = time.perf_counter()
+        results.on_test_start(environment)
+        results.on_test_stopping()
+
+    def run_until(self, second: float) -> None:
+        """Record pages at an even pace until so many seconds after the run's beginning."""
+        while self.pages < second * PAGES_A_SECOND:
+            at = self.began_at + self.pages / PAGES_A_SECOND
+            setattr(timeline, "time", SimpleNamespace(time=lambda at=at: at))  # noqa: B010
+            user_class = self.classes[self.pages % len(self.classes)]
+            response_ms = 100 * self.random.lognormvariate(0, 1)
+            cost = {name: 1 for name in COUNTS} | {
+                name: response_ms * self.random.random() for name in (*PARTS, "hop_ms")
+            }
+            context = {"user_class": user_class.__name__, "slot": None, "measured": True, "measured_share": 1.0, **cost}
+            self.load.recorder.on_request(response_ms, context)
+            if self.pages % PAGES_A_SECOND == 0:
+                self.load.recorder.timeline.note_users(200)
+            self.pages += 1
+        self.load.began_s = time.perf_counter() - second
+
+    def ask(self, times: int) -> tuple[list[float], int]:
+        """Milliseconds of CPU time for each of so many answers, and the bytes of the last."""
+        costs_ms = []
+        for _ in range(times):
+            time.sleep(SO_FAR_S * 1.01)
+            before_s = time.process_time()
+            answer = self.client.get("/dbkit/state?version=0")
+            costs_ms.append((time.process_time() - before_s) * 1000)
+            assert answer.json and answer.json["result"]
+        return costs_ms, len(answer.data)
+
+
+if __name__ == "__main__":
+    exit_on_mistake(PROG, main)
