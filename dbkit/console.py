@@ -66,11 +66,12 @@ def print_result(result: Result, console: Console | None = None) -> None:
     console.print()
     for warning in result.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
-    for columns in (_speeds(result), _reasons(result)):
-        for table in _tables(columns, console.width):
-            console.print(table, crop=False)
-            console.print()
-    console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
+    if result.strategies:
+        for columns in (_speeds(result), _reasons(result)):
+            for table in _tables(columns, console.width):
+                console.print(table, crop=False)
+                console.print()
+        console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
     for sentence in result.headline:
         console.print(Text(sentence, style="bold"), soft_wrap=True)
 

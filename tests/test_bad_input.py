@@ -76,6 +76,10 @@ CASES = {
     "pools too large for the web UI": Case(
         "lower --pool-size", ("--headful", "--web-port", str(free_port()), "--pool-size", "200", "PsycopgCore")
     ),
+    # Files to be written at the end
+    "report into a file": Case("choose another place with --report", ("--report", "Makefile/report.html")),
+    "report onto a folder": Case("it is a folder; choose another place with --report", ("--report", "docs")),
+    "summary into a file": Case("choose another place with --summary", environment={"DBKIT_SUMMARY": "Makefile/x.md"}),
     # The order of imports
     "psycopg before gevent": Case(PSYCOPG_FIRST, command=(sys.executable, "-c", LOCUST_AFTER_PSYCOPG)),
     "gevent told not to patch": Case(PSYCOPG_FIRST, environment={"LOCUST_SKIP_MONKEY_PATCH": "1"}),

@@ -5,6 +5,7 @@ Locusts of which nothing but the end is looked at run side by side, as most of t
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import os
@@ -165,6 +166,16 @@ class Run:
         return {row["user_class"]: row for row in self.locust.rows("strategies")}
 
     @property
+    def report(self) -> str:
+        """The text of the HTML report."""
+        return html.unescape((self.locust.folder / "report.html").read_text())
+
+    @property
+    def summary(self) -> str:
+        """The Markdown, without what escapes its marks."""
+        return (self.locust.folder / "summary.md").read_text().replace("\\", "")
+
+    @property
     def pages_of_locust(self) -> int:
         """Locust's own total."""
         entries = json.loads((self.locust.folder / "total.json").read_text())
@@ -206,7 +217,8 @@ def start(tmp_path_factory: pytest.TempPathFactory, seeded_url: str) -> Start:
         own = folder / str(next(numbers))
         records(own).mkdir()
         slots = ("-u", "2", "--rounds", "2", "--slot-time", "0.3", "--warm-up", "0.1")
-        options = (*slots, "--exit-code-on-error", "0", "--json-file", str(own / "total"), *arguments)
+        files = ("--report", str(own / "report.html"), "--summary", str(own / "summary.md"))
+        options = (*slots, *files, "--exit-code-on-error", "0", "--json-file", str(own / "total"), *arguments)
         environment = {"PAGES": str(records(own)), "SLEEP_S": str(sleep_s)}
         with locust(own, *options, url=url, locustfiles=locustfiles, web=web, environment=environment) as run:
             yield Run(run)
@@ -532,6 +544,7 @@ SIGNALS = {
     f"{number.name} to {target}, {processes}": (number, target, processes)
     for number, target, processes in [
         (signal.SIGINT, "the process", "one process"),
+        (signal.SIGINT, "the process twice", "one process"),
         (signal.SIGTERM, "the process", "one process"),
         (signal.SIGHUP, "the process", "one process"),
         (signal.SIGINT, "the process", "two processes"),
@@ -555,6 +568,8 @@ def signalled(start: Start) -> dict[str, Run]:
             run.wait_for_slot(7)  # with each of the three classes run again, all have had a slot that counts
             number, target, _ = SIGNALS[name]
             (os.killpg if target == "its group" else os.kill)(run.locust.process.pid, number)
+            if target == "the process twice":
+                run.locust.process.send_signal(number)
         for run in runs.values():
             run.end()
             assert run.locust.leftovers() == []
@@ -569,6 +584,21 @@ def test_on_a_signal_a_run_ends_with_its_results_written(signalled: dict[str, Ru
     assert run.strategies.keys() == {*NAPPERS}
     # the last slot's pages are there as well
     assert run.comparison["measured_on"]["pages_in_all"] == run.pages_of_locust == len(run.pages)
+    for output in (run.report, run.summary):
+        assert run.comparison["warnings"][0] in output
+        assert run.comparison["headline"][0] in output
+
+
+def test_a_run_ended_in_its_first_slot_says_that_nothing_was_measured(start: Start) -> None:
+    with start("--rounds", "1000", *NAPPERS) as run:
+        run.wait_for_slot(0)
+        run.locust.process.send_signal(signal.SIGINT)
+        run.end()
+        assert run.comparison["warnings"][0] == "cut short: 0 of 3000 slots were run"
+        for output in (run.locust.stdout, run.report, run.summary):
+            assert "cut short: 0 of 3000 slots were run" in output
+            assert "No page was served." in output
+        assert run.slots == []
 
 
 def test_when_a_worker_is_killed_the_schedule_goes_on_to_its_end(runs: dict[str, list[Run]]) -> None:
@@ -595,7 +625,8 @@ def test_rounds_run_from_the_web_form_again_and_again(start: Start, processes: t
 
         def run_to_the_end(**form: object) -> None:
             begun = time.time()
-            assert run.locust.swarm(**form)["success"]
+            answer = run.locust.swarm(**form)
+            assert answer["success"], answer
             run.locust.wait_until(lambda: files_are_newer_than(begun) and is_over())
 
         if processes:

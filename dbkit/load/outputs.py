@@ -36,13 +36,16 @@ class Outputs:
         """Have the whole result made, and write it."""
         options = self._load.options
         self._printed = False
-        self._results.finish()
-        self._write(environment)  # already now: the plans may take a while, and who ends a run may not wait for them
-        if environment.web_ui is not None or options.csv_prefix or options.report:
-            self._results.add_plans()
-            self._write(environment)
-        if not options.headless:
-            self._print()
+        try:
+            self._results.finish()
+            self._write(environment)  # already now: the plans may take a while, and who ends a run may not wait
+            if environment.web_ui is not None or options.csv_prefix or options.report:
+                self._results.add_plans()
+                self._write(environment)
+            if not options.headless:
+                self._print()
+        finally:
+            self._load.written.set()
 
     def on_quit(self, **_: Any) -> None:
         """Print the last result: after Locust's own tables, so that it is what one sees."""
@@ -65,7 +68,7 @@ class Outputs:
 
     def _print(self) -> None:
         result = self._results.result
-        if result is not None and result.strategies and not self._printed:
+        if result is not None and not self._printed:
             self._printed = True
             sys.stderr.flush()
             print_result(result)

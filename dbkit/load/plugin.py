@@ -74,7 +74,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
         SlotReader(load)
     if not isinstance(runner, LocalRunner):
         reports.travel_with_locusts(load)
-    _interrupt_cleanly()
+    _interrupt_cleanly(is_worker=isinstance(runner, WorkerRunner))
     # pages pay for collecting their own garbage, and not for looking through Locust's and every other module: that held
     # all users up for some 70 ms about once a second. Locust does the same where it forks
     gc.collect()
@@ -82,12 +82,26 @@ def _on_init(environment: Environment, **_: Any) -> None:
     load.checked.set()
 
 
-def _interrupt_cleanly() -> None:
-    """Have Ctrl-C reach the main greenlet alone, and a closed terminal end a run as SIGTERM does.
+def _interrupt_cleanly(is_worker: bool) -> None:
+    """Have Ctrl-C reach the main greenlet alone, and once; and a closed terminal end a run as SIGTERM does.
 
-    Python would raise KeyboardInterrupt in whichever user happens to run; Locust does not listen to SIGHUP.
+    Python would raise KeyboardInterrupt in whichever user happens to run, and a second one would end the process while
+    its results are being written: that takes a third. Locust does not listen to SIGHUP.
     """
-    gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
+    main = gevent.getcurrent()
+    interrupts = 0
+
+    def on_interrupt() -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts == 1:
+            gevent.kill(main, KeyboardInterrupt)
+        elif interrupts > 2:
+            os._exit(130)
+        elif not is_worker:
+            print("dbkit: writing results; press Ctrl-C once more to end without them", file=sys.stderr)
+
+    gevent.signal_handler(signal.SIGINT, on_interrupt)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
         gevent.signal_handler(signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM)
 

@@ -60,6 +60,7 @@ class Results:
     def on_test_start(self, environment: Environment, **_: Any) -> None:
         """Forget the last result; describe what is measured on."""
         load = self._load
+        load.written.clear()
         options = {name: getattr(load.test_options, name) for name in OPTIONS_TOLD}
         self._measured_on = {**describe_client(), "server": self._server(), "options": options}
         self._began_at = time.time()

@@ -40,6 +40,9 @@ class Load:
         self.recorder = Recorder()
         self.checked = Event()
         """Set once the database has been found good."""
+        self.written = Event()
+        """Set where no test's results are still to be written."""
+        self.written.set()
         self.test_options = self.options
         """The options of the running or the last test, which the web form cannot change while it runs."""
         self.began_s = self.ended_s = 0.0

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from flask import Response, jsonify, request
 from locust import LoadTestShape, User
 from locust.argument_parser import default_args_dict, get_parser
-from locust.runners import STATE_RUNNING, STATE_SPAWNING
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, STATE_STOPPED
 from locust.web import WebUI
 
 from dbkit.arguments import read_settings
@@ -25,6 +25,8 @@ from dbkit.load.state import Load
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
+LAST_RUN_TIMEOUT_S = 30
+"""How long to wait until the last run's results are written."""
 LOCUST_FORM_FIELDS = frozenset(
     {"user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile"}
 )
@@ -64,6 +66,10 @@ def _reason_against_form(web_ui: WebUI, load: Load) -> str | None:
     """Why a run with the posted values would not do, or None."""
     environment: Any = load.environment
     runner = environment.runner
+    if runner.state == STATE_STOPPED:  # its results may still be to be written, and its schedule to end
+        load.written.wait(LAST_RUN_TIMEOUT_S)
+        if runner.shape_greenlet is not None:
+            runner.shape_greenlet.join(LAST_RUN_TIMEOUT_S)
     if isinstance(environment.shape_class, RoundsShape) and runner.shape_greenlet is not None:
         return "rounds are running; stop them before starting others"
     # of Locust's own some are not marked as hidden, though the form shows none of them
