@@ -4,24 +4,35 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL_CHROMIUM := { apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core \
+	|| { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core; }; } >&2
 
-.PHONY: run ui test lint clean
+.PHONY: run ui test lint screenshots browser clean
 
 run: $(VENV)/ready  ## compare all user classes, each alone, and leave results/
 	$(BIN)/python seed.py
-	$(BIN)/locust -f locustfiles/rounds.py --headless --users 10 --pool-size 10 --csv results/run
+	$(BIN)/locust -f locustfiles/rounds.py --headless --users 10 --pool-size 10 \
+		--csv results/run --report results/report.html
 
 ui: $(VENV)/ready  ## seed, then the web UI on http://127.0.0.1:8089
 	$(BIN)/python seed.py
 	$(BIN)/locust
 
-test: $(VENV)/ready  ## all tests, against a PostgreSQL of their own
+test: $(VENV)/ready browser  ## all tests, against a PostgreSQL of their own
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+screenshots: $(VENV)/ready browser  ## docs/images/, from a run of rounds
+	$(BIN)/python seed.py
+	$(BIN)/python -m docs.screenshots
+
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && $(INSTALL_CHROMIUM); } \
+		|| { echo "make $(MAKECMDGOALS) needs Chromium on the path; on Debian: sudo apt-get install chromium" >&2; exit 2; }
 
 $(VENV)/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
