@@ -20,7 +20,7 @@ from tests.locust_runs import locust
 
 IMAGES = Path(__file__).with_name("images")
 WIDTH_PX = 1280
-TAB_HEIGHT_PX = 1120
+TAB_HEIGHT_PX = 1500
 REPORT_HEIGHT_PX = 1500
 LAST_ROUND = 5
 TIMEOUT_MS = 300_000
