@@ -225,13 +225,14 @@ def result_of_mixed_run(
     users: int,
     end: str,
     measured_on: dict[str, Any],
-    planned_seconds: float | None = None,
+    ran_s: float = 0.0,
+    planned_s: float | None = None,
     timeline: dict[str, Any] | None = None,
     parts: bool = True,
 ) -> Result:
     """The result of a run without rounds: `tallies` by class, over `seconds`, with `users` users of all classes.
 
-    It was cut short where `planned_seconds` were asked for and it ended a second or more before. Without `parts` rows
+    It was cut short where it ran for `ran_s`, a second or more less than `planned_s`. Without `parts` rows
     leave out the percentiles of each part, which take most of the work.
     """
     strategies = []
@@ -247,8 +248,8 @@ def result_of_mixed_run(
         strategies.append(_rounded(row))
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
     warnings = [MIXED_WARNING] if len(strategies) > 1 else []
-    if planned_seconds is not None and seconds <= planned_seconds - 1:
-        warnings.append(f"cut short: {seconds:.0f} of {planned_seconds:.0f} seconds were run")
+    if planned_s is not None and ran_s <= planned_s - 1:
+        warnings.append(f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run")
     return Result(
         strategies=strategies,
         slots=[],

@@ -378,6 +378,17 @@ def test_users_share_one_small_pool_and_are_told_when_it_stays_empty(seeded_url:
         assert_ended_well(run, exit_code=1)
 
 
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")])
+def test_pages_before_all_users_are_there_are_left_out_where_locust_leaves_them_out(
+    seeded_url: str, tmp_path: Path, processes: tuple[str, ...]
+) -> None:
+    arguments = ("-u", "6", "-r", "3", "-t", "5s", "--think-time", "0.05", "--reset-stats", *processes)
+    with locust(tmp_path / "run", *arguments, "AsyncpgJoined", url=seeded_url, record=True) as run:
+        assert run.wait() == 0, run.output
+        pages = json.loads((run.folder / "run_comparison.json").read_text())["measured_on"]["pages_in_all"]
+        assert pages == int(run.rows()[-1]["Request Count"]) < len(run.pages)
+
+
 # Killed users, and the web UI
 
 

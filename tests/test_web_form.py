@@ -169,3 +169,18 @@ def test_a_dataset_that_is_gone_is_told_and_nothing_starts(database_url: str, tm
         with psycopg.connect(database_url) as connection:
             connection.execute("DROP SCHEMA dbkit CASCADE")
         assert "python seed.py" in refusal(run)
+
+
+def test_what_was_reset_in_the_web_ui_is_reset_in_the_result(web: LocustRun) -> None:
+    seen = len(web.pages)
+    assert web.swarm(user_count=3, run_time="600", think_time=0.02)["success"] is True
+    web.wait_until(lambda: len(web.pages) > seen + 20)
+    assert requests.post(f"{web.web_url}/stats/reset", timeout=DEADLINE_S).ok
+    before = len(web.pages)
+    web.wait_until(lambda: len(web.pages) > before + 20)
+    web.stop()
+    comparison = web.get("/dbkit/download/comparison.json").json()
+    assert len(web.pages) - before <= comparison["measured_on"]["pages_in_all"] < len(web.pages) - seen - 20
+    stats = web.get("/stats/requests/csv").text.splitlines()
+    assert comparison["measured_on"]["pages_in_all"] == int(stats[-1].split(",")[2])
+    assert any(warning.startswith("cut short") for warning in comparison["warnings"])

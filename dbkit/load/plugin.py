@@ -58,6 +58,10 @@ def _on_init(environment: Environment, **_: Any) -> None:
         quieten_locust()
         load.options.only_summary = True  # nor make the tables that nobody sees, in the time of those who read
     environment.events.request.add_listener(load.recorder.on_request)
+    if not in_rounds:
+        environment.events.reset_stats.add_listener(lambda **_: load.measure_anew())
+        if environment.reset_stats:
+            environment.events.spawning_complete.add_listener(lambda **_: load.measure_anew())
     if not isinstance(runner, WorkerRunner):
         conductor = Conductor(load)
         environment.events.test_stopping.add_listener(conductor.on_test_stopping)

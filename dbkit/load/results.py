@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 import psycopg
 from locust.env import Environment
+from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 
 from dbkit.arguments import read_settings
 from dbkit.dataset import read_shape
@@ -36,6 +37,8 @@ SO_FAR_S = 1.0
 VERDICTS_SHARE = 0.02
 """Of the time, that the verdicts so far may take: with many slots they are made more seldom."""
 USERS_NOTED_S = 0.5
+REPORT_MARGIN_S = 0.5
+"""How much later than that a worker's report may come."""
 
 
 class Results:
@@ -52,7 +55,6 @@ class Results:
         self._conductor = conductor
         self._rounds: Rounds | None = None
         self._measured_on: dict[str, Any] = {}
-        self._began_at = 0.0
         self._due_s = 0.0
         self._noting_users: gevent.Greenlet | None = None
         self._most_users = 0
@@ -63,7 +65,6 @@ class Results:
         load.written.clear()
         options = {name: getattr(load.test_options, name) for name in OPTIONS_TOLD}
         self._measured_on = {**describe_client(), "server": self._server(), "options": options}
-        self._began_at = time.time()
         self._due_s = 0.0
         self._most_users = 0
         self._rounds = None
@@ -98,6 +99,8 @@ class Results:
         now_s = time.perf_counter()
         if not self.finished and self._rounds is None and now_s >= self._due_s:
             result = self._mixed_run(now_s, whole=False)
+            if not result.strategies:
+                result.headline = []  # there may be pages in a moment
             result.warnings.insert(0, f"{STILL_RUNNING}: {now_s - self._load.began_s:.0f} seconds so far")
             self._set(result, finished=False)
             self._due_s = time.perf_counter() + SO_FAR_S
@@ -153,7 +156,9 @@ class Results:
 
     def _mixed_run(self, ended_s: float, *, whole: bool) -> Result:
         load, options = self._load, self._load.test_options
-        seconds = ended_s - load.began_s
+        seconds = ended_s - load.measured_from_s
+        # of the last seconds some workers have not reported yet: they would look like a dip
+        reported_s = seconds - (0 if whole else self._reports_late_s)
         tallies = {key.user_class: tally for key, tally in load.recorder.tallies.items()}
         return result_of_mixed_run(
             tallies,
@@ -162,10 +167,16 @@ class Results:
             users=self._most_users,
             end=options.end,
             measured_on=self._describe(),
-            planned_seconds=options.run_time if whole else None,
-            timeline=load.recorder.timeline.columns(self._began_at, self._began_at + seconds),
+            ran_s=ended_s - load.began_s,
+            planned_s=options.run_time if whole else None,
+            timeline=load.recorder.timeline.columns(load.measured_from_at, load.measured_from_at + reported_s),
             parts=whole,
         )
+
+    @property
+    def _reports_late_s(self) -> float:
+        is_master = isinstance(self._load.environment.runner, MasterRunner)
+        return WORKER_REPORT_INTERVAL + REPORT_MARGIN_S if is_master else 0.0
 
     def _set(self, result: Result | None, *, finished: bool) -> None:
         self.result, self.finished = result, finished

@@ -194,7 +194,10 @@ class Conductor:
 
     def _between_slots(self, began_s: float) -> None:
         assert self.standing is not None
-        self.on_slot_ended()
+        try:
+            self.on_slot_ended()
+        except Exception:  # what is shown meanwhile is no reason to lose what is measured
+            logger.exception("the result so far could not be shown")
         self._do_postponed()
         self.standing.slot_s = (time.perf_counter() - began_s) / self.standing.slot
 

@@ -47,6 +47,8 @@ class Load:
         """The options of the running or the last test, which the web form cannot change while it runs."""
         self.began_s = self.ended_s = 0.0
         """When the test began, and when it was stopped, by `time.perf_counter`."""
+        self.measured_from_s = self.measured_from_at = 0.0
+        """Since when its pages count, by `time.perf_counter` and by `time.time`: later where they were reset."""
         # out of the options before anything is sent or shown; a master's would also overwrite its workers'
         self._url: DatabaseUrl | None = vars(self.options).pop("database_url", None)
         self._resources: Resources | None = None
@@ -106,13 +108,18 @@ class Load:
     def begin_test(self) -> None:
         """Forget the last test; where pages are read, take the options and the dataset as they are now."""
         self.checked.wait()
-        self.recorder.clear()
+        self.measure_anew()
+        self.began_s = self.measured_from_s
         self.test_options = argparse.Namespace(**vars(self.options))
-        self.began_s = time.perf_counter()
         if not isinstance(self.environment.runner, MasterRunner):
             self._resources = Resources(
                 self.database, read_settings(self.test_options), read_shape(self.database), self.test_options.page_size
             )
+
+    def measure_anew(self) -> None:
+        """Forget all pages so far, as Locust does with its own statistics when they are reset."""
+        self.recorder.clear()
+        self.measured_from_s, self.measured_from_at = time.perf_counter(), time.time()
 
     def end_test(self) -> None:
         """Close what the test had open. Its users are gone."""

@@ -25,7 +25,7 @@
 
   // What is on the page
 
-  const words = element("span", { id: "dbkit-status", role: "status" }, "asking Locust …");
+  const words = element("span", { id: "dbkit-status" }, "asking Locust …");
   const bar = element("progress", { max: 1, value: 0, hidden: "" });
   const links = element("nav", { class: "dbkit-downloads", "aria-label": "downloads", hidden: "" }, "Download: ", ...Object.entries(DOWNLOADS).map(
     ([name, title]) => element("a", { href: new URL(`download/${name}`, PATH), download: "" }, title),
