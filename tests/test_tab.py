@@ -171,7 +171,9 @@ def test_a_mixed_run_is_warned_of_where_its_figures_are(seeded_url: str, tmp_pat
         start(page)
         strategies(page)
         wait_for_classes(page, len(CLASSES))
-        expect(page.locator("#dbkit-status")).to_contain_text(re.compile(r"^4 users · running for .+ · .+ left$"))
+        expect(page.locator("#dbkit-status")).to_contain_text(
+            re.compile(r"^4 users · running for .+ · load process at \d+ % of a core · .+ left$")
+        )
         expect(page.locator("#dbkit .dbkit-warnings")).to_contain_text(MIXED)
         expect(page.locator("#dbkit-parts").locator("..").get_by_role("heading")).to_contain_text("last seconds")
         wait_for_traces(page, "pages", len(CLASSES) + 1)  # and the users

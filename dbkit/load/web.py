@@ -16,6 +16,7 @@ from typing import Any
 
 import plotly
 from flask import Blueprint, Response, make_response, request, send_file
+from locust.runners import MasterRunner
 from locust.web import WebUI
 
 from dbkit import view
@@ -147,7 +148,7 @@ class StrategiesTab:
                 return {"words": "nothing has been measured yet", "done": None}
             return {"words": "the run has ended", "done": None}
         ran_s = time.perf_counter() - load.began_s
-        words = f"{runner.user_count} users · running for {_duration(ran_s)}"
+        words = f"{runner.user_count} users · running for {_duration(ran_s)} · {_busiest(runner)}"
         if (run_time := load.test_options.run_time) and not isinstance(load.environment.shape_class, RoundsShape):
             return {
                 "words": f"{words} · {_duration(max(run_time - ran_s, 0))} left",
@@ -175,6 +176,15 @@ def _mount(response: Response) -> Response:
         head, end, tail = response.get_data(as_text=True).rpartition("</body>")
         response.set_data(f"{head}{MOUNT}{end}{tail}")
     return response
+
+
+def _busiest(runner: Any) -> str:
+    """How busy the load is, which bends every strategy once it comes near a whole core."""
+    if isinstance(runner, MasterRunner):
+        percent = max((client.cpu_usage for client in runner.clients.values()), default=0)
+    else:
+        percent = runner.current_cpu_usage
+    return f"load process at {percent:.0f} % of a core"
 
 
 def _duration(seconds: float) -> str:
