@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 
 from locust.argument_parser import get_parser
 from locust.env import Environment
@@ -26,13 +25,13 @@ from dbkit.load import PageUser  # after Locust, which patches the process, and 
 from rich.console import Console
 from rich.table import Table
 
-from dbkit import timeline
 from dbkit.arguments import ArgumentParser, exit_on_mistake, whole_number
 from dbkit.cost import COUNTS, PARTS
 from dbkit.load.results import SO_FAR_S, Results
 from dbkit.load.schedule import Conductor
 from dbkit.load.state import load_of
 from dbkit.load.web import StrategiesTab
+from dbkit.timeline import Timeline
 
 PROG = "python -m benchmarks.tab"
 PAGES_A_SECOND = 250
@@ -90,16 +89,17 @@ class Watched:
         self.client = web_ui.app.test_client()
         self.random = random.Random(1)
         self.pages = 0
-        self.began_at = time.time()
+        self.now = self.began_at = time.time()
         results.on_test_start(environment)
         self.load.measured_from_at = self.began_at
+        self.load.recorder.timeline = Timeline(lambda: self.now)
         results.on_test_stopping()
 
     def run_until(self, second: float) -> None:
         """Record pages at an even pace until so many seconds after the run's beginning."""
         while self.pages < second * PAGES_A_SECOND:
             at = self.began_at + self.pages / PAGES_A_SECOND
-            setattr(timeline, "time", SimpleNamespace(time=lambda at=at: at))  # noqa: B010
+            self.now = at
             user_class = self.classes[self.pages % len(self.classes)]
             response_ms = 100 * self.random.lognormvariate(0, 1)
             cost = {name: 1 for name in COUNTS} | {

@@ -68,7 +68,9 @@ def print_result(result: Result, console: Console | None = None) -> None:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     if result.strategies:
         for columns in (_speeds(result), _reasons(result)):
-            for table in _tables(columns, console.width):
+            # a run of several classes at once knows of none what CPU it took, nor what bound it
+            told = [column for column in columns if any(column.cells)]
+            for table in _tables(told, console.width):
                 console.print(table, crop=False)
                 console.print()
         console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
@@ -79,7 +81,10 @@ def print_result(result: Result, console: Console | None = None) -> None:
 def _speeds(result: Result) -> list[Column]:
     rows = result.strategies
     on_pages = {verdict["user_class"]: verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"}
-    ratios = Column(f"× {result.reference}", [ratio(on_pages.get(row["user_class"])) for row in rows])
+    ratios = Column(
+        f"× {result.reference}",
+        ["reference" if name == result.reference else ratio(on_pages.get(name)) for name in _names(result)],
+    )
     return [
         _classes(result),
         Column("pages/s", [number(row["pages_per_s"]) for row in rows]),
@@ -97,7 +102,11 @@ def _reasons(result: Result) -> list[Column]:
 
 
 def _classes(result: Result) -> Column:
-    return Column("user class", [row["user_class"] for row in result.strategies], "left")
+    return Column("user class", _names(result), "left")
+
+
+def _names(result: Result) -> list[str]:
+    return [row["user_class"] for row in result.strategies]
 
 
 def _tables(columns: Sequence[Column], width: int) -> Iterator[Table]:

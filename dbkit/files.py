@@ -10,8 +10,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 
 from dbkit.cost import COUNTS
@@ -35,19 +36,18 @@ SLOT_COLUMNS = (
 )
 
 
-def contents(result: Result) -> dict[str, str]:
-    """The content of each file, by the end of its name."""
-    return {
-        "strategies.csv": _table(STRATEGY_COLUMNS, result.strategies),
-        "slots.csv": _table(SLOT_COLUMNS, result.slots),
-        "comparison.json": json.dumps(result.as_json(), indent=1, allow_nan=False) + "\n",
-    }
+FILES: dict[str, Callable[[Result], str]] = {
+    "strategies.csv": lambda result: _table(STRATEGY_COLUMNS, result.strategies),
+    "slots.csv": lambda result: _table(SLOT_COLUMNS, result.slots),
+    "comparison.json": lambda result: json.dumps(result.as_json(), indent=1, allow_nan=False) + "\n",
+}
+"""What makes the content of each file, by the end of its name."""
 
 
 def write_files(result: Result, prefix: str) -> None:
     """Write all three. Raises DbkitError where that cannot be done."""
-    for name, content in contents(result).items():
-        write_text(f"{prefix}_{name}", content, option="--csv")
+    for name, content in FILES.items():
+        write_text(f"{prefix}_{name}", content(result), option="--csv")
 
 
 def write_text(name: str, content: str, *, option: str) -> None:
@@ -65,7 +65,7 @@ def write_text(name: str, content: str, *, option: str) -> None:
 
 
 def check_writable(name: str, *, option: str) -> None:
-    """Raise DbkitError, as `write_text` would, where a file cannot be written. Leaves it as it is."""
+    """Make the folders of a file to be. Raises DbkitError, as `write_text` would, where it cannot be written."""
     path = Path(name)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -76,6 +76,16 @@ def check_writable(name: str, *, option: str) -> None:
         beside.unlink()
     except OSError as error:
         raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with {option}") from None
+
+
+def check_distinct(paths: Mapping[str, str]) -> None:
+    """Raise DbkitError where two of the paths are one file; each is keyed by what names it, such as `--report`.
+
+    Symbolic links are followed, and what is not there yet is compared by where it would be.
+    """
+    for (one, path), (other, other_path) in combinations(paths.items(), 2):
+        if os.path.realpath(path) == os.path.realpath(other_path):
+            raise DbkitError(f"{one} and {other} are the same file, {path}; choose another place for one of them")
 
 
 def cell(value: object) -> object:

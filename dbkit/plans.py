@@ -35,6 +35,9 @@ _Sent = list[tuple[str, Any]]
 """SQL and parameters of each execution, in order."""
 
 
+_now_s = time.monotonic
+
+
 def _asyncio_run(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(function())
 
@@ -66,7 +69,7 @@ def explain_pages(
     if settings.end == "autocommit":
         settings = replace(settings, end="rollback")
     numbers = {"typical": pages // 2} | ({"last": pages - 1} if pages > 2 else {})
-    deadline_s = time.monotonic() + BUDGET_S
+    deadline_s = _now_s() + BUDGET_S
     entries: list[dict[str, Any]] = []
     for strategy, function in functions.items():
         for which, page in numbers.items():
@@ -144,7 +147,7 @@ def _begin(connection: Connection, settings: Settings, deadline_s: float) -> _Se
 
     @event.listens_for(connection, "before_cursor_execute")
     def add(_: Connection, cursor: object, sql: str, parameters: Any, context: object, executemany: bool) -> None:
-        if time.monotonic() > deadline_s:
+        if _now_s() > deadline_s:
             raise TimeoutError(f"the strategies' statements together took longer than {BUDGET_S} s")
         if " sa_savepoint_" not in sql:  # the session's own, and those of `begin_nested`
             sent.append((sql, parameters[0] if isinstance(parameters, list) else parameters))

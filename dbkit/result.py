@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dbkit.cost import COUNTS
 from dbkit.headline import headline, headline_of_mixed_run
@@ -30,6 +30,9 @@ from dbkit.verdict import (
 
 FORMAT = 1
 """Of `<prefix>_comparison.json`; to be raised when what is in it changes its meaning."""
+
+State = Literal["running", "cut short", "whole"]
+"""Of a result: made while the test ran on, of a test that ended before its time, or of one that ran to its end."""
 
 QUANTITIES: dict[str, Quantity] = {
     "pages_per_s": PAGES_PER_S,
@@ -66,6 +69,9 @@ class Result:
     warnings: list[str]
     measured_on: dict[str, Any]
     """Versions, settings, options, machine: see the documentation of results."""
+    state: State = "whole"
+    mixed: bool = False
+    """Whether several classes ran at once, so that their figures tell nothing of which is faster."""
     headline: list[str] = field(default_factory=list)
     """The answer in words, a sentence each."""
     against_fastest: list[Row] = field(default_factory=list)
@@ -75,10 +81,23 @@ class Result:
     plans: list[Row] = field(default_factory=list)
     """Each strategy's SQL and how the server ran it: see `dbkit.plans`."""
 
+    def take_verdicts(self, earlier: Result | None) -> None:
+        """Have the verdicts of an `earlier` result of the same run, as long as none are made anew."""
+        if earlier is not None:
+            self.reference, self.verdicts = earlier.reference, earlier.verdicts
+            self.against_fastest = [
+                verdict
+                for verdict in earlier.against_fastest
+                if verdict["reference"] == self.strategies[0]["user_class"]  # another may have come to be the fastest
+            ]
+        self.headline = headline(self.strategies, self.verdicts, self.against_fastest)
+
     def as_json(self) -> dict[str, Any]:
         """The content of `<prefix>_comparison.json`."""
         return {
             "dbkit_comparison": FORMAT,
+            "state": self.state,
+            "mixed": self.mixed,
             "headline": self.headline,
             "warnings": self.warnings,
             "measured_on": self.measured_on,
@@ -150,6 +169,7 @@ class Rounds:
             reference=reference if len(strategies) > 1 else None,
             warnings=_warnings_of_rounds(self._rows, planned_slots) + _warnings_of_classes(strategies),
             measured_on=measured_on,
+            state="cut short" if self.counted < planned_slots else "whole",
             headline=headline(strategies, verdicts, against_fastest),
             against_fastest=against_fastest,
         )
@@ -166,24 +186,21 @@ class _ClassTotal:
         self._row: Row | None = None
 
     def add(self, slot: Slot, row: Row) -> None:
-        self._own.append((slot, row))
         if not slot.replaced:
+            self._own.append((slot, row))
             self._whole.merge(slot.measured)
             self._row = None
 
     def leave_replaced_out(self) -> None:
         """Some of its slots count no more."""
-        self._own = [(slot, row) for slot, row in self._own if not slot.replaced]
-        self._whole = Tally()
-        for slot, _ in self._own:
-            self._whole.merge(slot.measured)
-        self._row = None
+        own, self._own, self._whole, self._row = self._own, [], Tally(), None
+        for slot, row in own:
+            self.add(slot, row)
 
     def row(self) -> Row | None:
         """The class's row; None where no slot counts."""
-        rows = [row for slot, row in self._own if not slot.replaced]
-        if self._row is None and rows:
-            self._row = _rounded(self._make_row(self._whole, rows))
+        if self._row is None and self._own:
+            self._row = _rounded(self._make_row(self._whole, [row for _, row in self._own]))
         return self._row
 
     def _make_row(self, whole: Tally, rows: Sequence[Row]) -> Row:
@@ -247,9 +264,10 @@ def result_of_mixed_run(
         }
         strategies.append(_rounded(row))
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
-    warnings = [MIXED_WARNING] if len(strategies) > 1 else []
-    if planned_s is not None and ran_s <= planned_s - 1:
-        warnings.append(f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run")
+    mixed = len(strategies) > 1
+    cut_short = planned_s is not None and ran_s <= planned_s - 1
+    warnings = [f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run"] if cut_short else []
+    warnings += [MIXED_WARNING] if mixed else []
     return Result(
         strategies=strategies,
         slots=[],
@@ -257,6 +275,8 @@ def result_of_mixed_run(
         reference=None,
         warnings=warnings + _warnings_of_classes(strategies),
         measured_on=measured_on,
+        state="cut short" if cut_short else "whole",
+        mixed=mixed,
         headline=headline_of_mixed_run(strategies),
         timeline=timeline,
     )

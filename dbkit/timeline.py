@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ MAX_WINDOWS = 150
 """With more than these, neighbours are joined, so that a long run takes no more room than a short one."""
 SHORTEST_S = 0.5
 """Of a window at a run's beginning or end: what is shorter is left out, as a rate of it would be a guess."""
-RECENT_WINDOWS = 5
+RECENT_S = 10.0
 TIMES_SHOWN = (*PARTS, "hop_ms")
 
 
@@ -63,8 +63,9 @@ class Window:
 class Timeline:
     """The windows of one process, and on a master those of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.window_s = WINDOW_S
+        self._clock = clock
         self._windows: defaultdict[int, defaultdict[str, Window]] = defaultdict(_new_window)
         self._users: dict[int, int] = {}
 
@@ -130,10 +131,11 @@ class Timeline:
         return {"window_s": self.window_s, "began_s": began_s, "users": users, "classes": classes}
 
     def recent_parts_ms(self) -> dict[str, dict[str, float]]:
-        """The mean parts of a page's time in the last few windows, by class."""
+        """The mean parts of a page's time in the last ten seconds, or the last window if that is longer, by class."""
         pages: Counter[str] = Counter()
         sums_ms: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for number in sorted(self._windows)[-RECENT_WINDOWS:]:
+        recent = max(round(RECENT_S / self.window_s), 1)
+        for number in sorted(self._windows)[-recent:]:
             for name, window in self._windows[number].items():
                 pages[name] += window.pages
                 sums_ms[name].update(window.sums_ms)
@@ -142,7 +144,7 @@ class Timeline:
         }
 
     def _now(self) -> int:
-        return int(time.time() // self.window_s)
+        return int(self._clock() // self.window_s)
 
     def _join_neighbours(self) -> None:
         before, self._windows = self._windows, defaultdict(_new_window)

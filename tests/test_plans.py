@@ -321,22 +321,25 @@ def test_what_takes_longer_than_all_may_take_together_is_noted(
     seeded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow_all_along(session: Session, page: int, page_size: int) -> RenderedPage:
-        for _ in range(1000):
-            session.execute(text("SELECT pg_sleep(0.02)"))
+        for _ in range(3):
+            session.execute(text("SELECT 1"))
+            late_by_s[0] = 1000
         return []
 
     def slow_to_explain(session: Session, page: int, page_size: int) -> RenderedPage:
         session.execute(text("SELECT 1"))
-        time.sleep(0.6)
+        late_by_s[0] = 1000
         return []
 
     def late(session: Session, page: int, page_size: int) -> RenderedPage:
         session.execute(text("SELECT 1"))
         return []
 
-    monkeypatch.setattr(plans, "BUDGET_S", 0.5)
-    over = "TimeoutError: the strategies' statements together took longer than 0.5 s"
+    late_by_s = [0]
+    monkeypatch.setattr(plans, "_now_s", lambda: time.monotonic() + late_by_s[0])
+    over = f"TimeoutError: the strategies' statements together took longer than {plans.BUDGET_S} s"
     (entry,) = explain(seeded_url, slow_to_explain)
+    late_by_s[0] = 0
     assert [(statement["plan"], statement["note"]) for statement in entry["statements"]] == [(None, f"no plan: {over}")]
     first, second = explain(seeded_url, slow_all_along, late)
     assert [(entry["statements"], entry["note"]) for entry in (first, second)] == [([], over)] * 2

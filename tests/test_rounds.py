@@ -590,7 +590,7 @@ def test_on_a_signal_a_run_ends_with_its_results_written(signalled: dict[str, Ru
 
 
 def test_a_run_ended_in_its_first_slot_says_that_nothing_was_measured(start: Start) -> None:
-    with start("--rounds", "1000", *NAPPERS) as run:
+    with start("--rounds", "1000", "--slot-time", "60", *NAPPERS) as run:
         run.wait_for_slot(0)
         run.locust.process.send_signal(signal.SIGINT)
         run.end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -21,23 +20,25 @@ pages_of_runs: st.SearchStrategy[Pages] = st.lists(
 )
 
 
+class Clock:
+    """The time of the day, to be set."""
+
+    def __init__(self) -> None:
+        self.at = BEGAN_AT
+
+    def __call__(self) -> float:
+        return self.at
+
+
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The clock of the day, to be set."""
-
-    class Clock:
-        at = BEGAN_AT
-
-    clock = Clock()
-    monkeypatch.setattr(time, "time", lambda: clock.at)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
-def add(timeline: Timeline, pages: Pages) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        for second, user_class, response_ms, failed in pages:
-            patch.setattr(time, "time", lambda at=BEGAN_AT + second: at)
-            timeline.add(user_class, COST, response_ms, failed)
+def add(timeline: Timeline, clock: Clock, pages: Pages) -> None:
+    for second, user_class, response_ms, failed in pages:
+        clock.at = BEGAN_AT + second
+        timeline.add(user_class, COST, response_ms, failed)
 
 
 def served(columns: dict[str, Any], ended_s: float) -> dict[str, float]:
@@ -55,8 +56,9 @@ def served(columns: dict[str, Any], ended_s: float) -> dict[str, float]:
 
 @given(pages_of_runs)
 def test_every_page_that_did_not_fail_is_in_one_window(pages: Pages) -> None:
-    timeline = Timeline()
-    add(timeline, pages)
+    clock = Clock()
+    timeline = Timeline(clock)
+    add(timeline, clock, pages)
     columns = timeline.columns(BEGAN_AT, BEGAN_AT + 602)
     for name, count in served(columns, 602).items():
         assert count == pytest.approx(sum(p[1] == name and not p[3] for p in pages), rel=1e-3)
@@ -67,18 +69,19 @@ def test_every_page_that_did_not_fail_is_in_one_window(pages: Pages) -> None:
 
 @given(pages_of_runs, st.integers(0, 80))
 def test_pages_told_by_several_processes_are_those_told_by_one(pages: Pages, cut: int) -> None:
-    one, first, second, master = Timeline(), Timeline(), Timeline(), Timeline()
-    add(one, pages)
-    add(first, pages[:cut])
-    add(second, pages[cut:])
+    clock = Clock()
+    one, first, second, master = Timeline(clock), Timeline(clock), Timeline(clock), Timeline(clock)
+    add(one, clock, pages)
+    add(first, clock, pages[:cut])
+    add(second, clock, pages[cut:])
     for worker in (first, second, first):  # the first once more, with nothing new
         master.merge_message(worker.take_message())
     assert master.columns(BEGAN_AT, BEGAN_AT + 602) == one.columns(BEGAN_AT, BEGAN_AT + 602)
     assert master.recent_parts_ms() == one.recent_parts_ms()
 
 
-def test_a_long_run_takes_no_more_room_and_loses_no_page(clock: Any) -> None:
-    timeline = Timeline()
+def test_a_long_run_takes_no_more_room_and_loses_no_page(clock: Clock) -> None:
+    timeline = Timeline(clock)
     seconds = round(MAX_WINDOWS * WINDOW_S * 5)
     for second in range(seconds):
         clock.at = BEGAN_AT + second
@@ -92,8 +95,8 @@ def test_a_long_run_takes_no_more_room_and_loses_no_page(clock: Any) -> None:
     assert served(timeline.columns(BEGAN_AT, BEGAN_AT + seconds), seconds)["One"] > seconds
 
 
-def test_rates_at_the_beginning_and_the_end_are_by_the_time_that_there_was(clock: Any) -> None:
-    timeline = Timeline()
+def test_rates_at_the_beginning_and_the_end_are_by_the_time_that_there_was(clock: Clock) -> None:
+    timeline = Timeline(clock)
     began_at = BEGAN_AT + WINDOW_S - 1
     for offset_s in (0.1, 0.5, 0.9, 1.5, 2.5, 3.1):
         clock.at = began_at + offset_s
@@ -103,8 +106,8 @@ def test_rates_at_the_beginning_and_the_end_are_by_the_time_that_there_was(clock
     assert columns["classes"]["One"]["pages_per_s"] == [3, 2 / WINDOW_S]
 
 
-def test_a_class_that_served_nothing_in_a_window_has_no_percentile_there(clock: Any) -> None:
-    timeline = Timeline()
+def test_a_class_that_served_nothing_in_a_window_has_no_percentile_there(clock: Clock) -> None:
+    timeline = Timeline(clock)
     timeline.add("One", COST, 10, False)
     timeline.add("Two", COST, 10, True)
     clock.at += WINDOW_S
@@ -114,8 +117,8 @@ def test_a_class_that_served_nothing_in_a_window_has_no_percentile_there(clock: 
     assert classes["Two"]["p95_ms"] == [None, 30]
 
 
-def test_recent_parts_forget_what_was_long_ago(clock: Any) -> None:
-    timeline = Timeline()
+def test_recent_parts_forget_what_was_long_ago(clock: Clock) -> None:
+    timeline = Timeline(clock)
     timeline.add("One", dict.fromkeys(TIMES_SHOWN, 900.0), 10, False)
     for _ in range(10):
         clock.at += WINDOW_S

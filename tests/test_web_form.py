@@ -130,6 +130,12 @@ def test_the_page_of_another_site_can_do_nothing(web: LocustRun, origin: str, pa
     assert runs(web) == before
 
 
+@pytest.mark.parametrize("path", ["/", "/stats/requests", "/dbkit/state", "/dbkit/download/comparison.json"])
+def test_the_page_of_another_site_can_read_nothing(web: LocustRun, path: str) -> None:
+    answer = requests.get(web.web_url + path, headers={"Origin": "http://evil.example"}, timeout=DEADLINE_S)
+    assert (answer.status_code, "another site" in answer.text) == (403, True)
+
+
 def test_runs_can_be_started_and_stopped_again_and_again_with_other_values(web: LocustRun, seeded_url: str) -> None:
     locust_process = psutil.Process(web.process.pid)
     seen, threads = len(web.pages), []

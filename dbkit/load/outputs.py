@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from locust.env import Environment
@@ -55,16 +56,18 @@ class Outputs:
     def _write(self, environment: Environment) -> None:
         options, result = self._load.options, self._results.result
         assert result is not None
-        try:
-            if options.csv_prefix:
-                write_files(result, options.csv_prefix)
-            if options.report:
-                write_text(options.report, report(result.as_json()), option="--report")
-            if options.summary:
-                write_text(options.summary, summary(result.as_json()), option="--summary")
-        except DbkitError as mistake:
-            logger.error("%s", mistake)
-            environment.process_exit_code = 2
+        writers: dict[str, Callable[[str], None]] = {
+            "csv_prefix": lambda prefix: write_files(result, prefix),
+            "report": lambda path: write_text(path, report(result.as_json()), option="--report"),
+            "summary": lambda path: write_text(path, summary(result.as_json()), option="--summary"),
+        }
+        for option, write in writers.items():
+            try:
+                if name := getattr(options, option):
+                    write(name)
+            except DbkitError as mistake:  # the others are still written
+                logger.error("%s", mistake)
+                environment.process_exit_code = 2
 
     def _print(self) -> None:
         result = self._results.result

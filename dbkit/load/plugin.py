@@ -58,10 +58,9 @@ def _on_init(environment: Environment, **_: Any) -> None:
         quieten_locust()
         load.options.only_summary = True  # nor make the tables that nobody sees, in the time of those who read
     environment.events.request.add_listener(load.recorder.on_request)
-    if not in_rounds:
-        environment.events.reset_stats.add_listener(lambda **_: load.measure_anew())
-        if environment.reset_stats:
-            environment.events.spawning_complete.add_listener(lambda **_: load.measure_anew())
+    environment.events.reset_stats.add_listener(lambda **_: _measure_anew(environment))
+    if environment.reset_stats:
+        environment.events.spawning_complete.add_listener(lambda **_: _measure_anew(environment))
     if not isinstance(runner, WorkerRunner):
         conductor = Conductor(load)
         environment.events.test_stopping.add_listener(conductor.on_test_stopping)
@@ -115,6 +114,11 @@ def _on_test_start(environment: Environment, **_: Any) -> None:
     if isinstance(environment.shape_class, RoundsShape):
         load.gate.close()  # until its first slot, also for a worker that joins amid one
     load.begin_test()
+
+
+def _measure_anew(environment: Environment) -> None:
+    if not isinstance(environment.shape_class, RoundsShape):  # slots leave their warm-up out, and are told whole
+        load_of(environment).measure_anew()
 
 
 def _on_test_stopping(environment: Environment, **_: Any) -> None:

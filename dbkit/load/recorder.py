@@ -6,6 +6,7 @@ What the figures mean together is left to `dbkit.result`.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -36,6 +37,8 @@ class Recorder:
     """By slot, then by the process's Locust id."""
     timeline: Timeline = field(default_factory=Timeline)
     """Of pages in no slot."""
+    merged_s: float | None = None
+    """When another process's records were last added, by `time.perf_counter`."""
 
     def on_request(
         self,
@@ -79,6 +82,7 @@ class Recorder:
         for slot, client_id, told in message["process_slots"]:
             self.process_slots[slot][client_id] = ProcessSlot(**told)
         self.timeline.merge_message(message["timeline"])
+        self.merged_s = time.perf_counter()
 
     def fill(self, slot: Slot) -> None:
         """Give `slot` all that has been recorded and reported of it so far."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+from collections.abc import Collection
 from typing import Any
 
 import gevent
@@ -25,13 +26,11 @@ from dbkit.load.schedule import Conductor, RoundsShape
 from dbkit.load.state import Load
 from dbkit.plans import explain_pages
 from dbkit.provenance import describe_client, describe_server
-from dbkit.result import Result, Rounds, result_of_mixed_run, result_of_rounds
+from dbkit.result import QUANTITIES, Result, Rounds, result_of_mixed_run, result_of_rounds
 from dbkit.slot import Row
 
 logger = logging.getLogger(__name__)
 
-STILL_RUNNING = "still running"
-"""How the warning begins that marks the result of a test that has not ended."""
 SO_FAR_S = 1.0
 """How old the result so far of a run without rounds may be before it is made again."""
 VERDICTS_SHARE = 0.02
@@ -83,16 +82,19 @@ class Results:
         for slot in self._conductor.slots[len(self._rounds) :]:
             self._rounds.add(slot)
         began_s = time.perf_counter()
-        verdicts_are_due = began_s >= self._due_s
-        done, planned = self._rounds.counted, self._conductor.planned
-        result = self._rounds.result(done, self._describe(), ["pages_per_s"] if verdicts_are_due else [])
-        result.warnings.insert(0, f"{STILL_RUNNING}: {done} of {planned} slots so far")
-        if verdicts_are_due:
+        if began_s >= self._due_s:
+            result = self._rounds_so_far(["pages_per_s"])
             self._due_s = began_s + (time.perf_counter() - began_s) / VERDICTS_SHARE
-        elif self.result is not None:
-            result.verdicts, result.against_fastest = self.result.verdicts, self.result.against_fastest
-            result.headline = self.result.headline
+        else:
+            result = self._rounds_so_far([])
+            result.take_verdicts(self.result)
         self._set(result, finished=False)
+
+    def whole_so_far(self) -> Result | None:
+        """As `so_far`, with all verdicts; of rounds to be asked for between two slots only, as it takes a while."""
+        if self._rounds is not None and len(self._rounds) and not self.finished:
+            return self._rounds_so_far(QUANTITIES)
+        return self.so_far()
 
     def so_far(self) -> Result | None:
         """The result as it is now, or was a moment ago."""
@@ -101,7 +103,7 @@ class Results:
             result = self._mixed_run(now_s, whole=False)
             if not result.strategies:
                 result.headline = []  # there may be pages in a moment
-            result.warnings.insert(0, f"{STILL_RUNNING}: {now_s - self._load.began_s:.0f} seconds so far")
+            _mark_running(result, f"{now_s - self._load.began_s:.0f} seconds so far")
             self._set(result, finished=False)
             self._due_s = time.perf_counter() + SO_FAR_S
         return self.result
@@ -130,13 +132,14 @@ class Results:
         self._set(result, finished=True)
 
     def add_plans(self) -> None:
-        """Have the statements of every strategy that served a page explained; takes some seconds at most."""
+        """Have the statements of every strategy that served a page explained, which may take a while."""
         load, result = self._load, self.result
         if result is None or not load.needs_database:
             return
         served = {row["strategy"] for row in result.strategies if row["pages"] > row["failures"]}
         functions = {name: function for name, function in load.page_functions.items() if name in served}
         if functions:
+            logger.info("asking the server for the plans of what each strategy sends")
             try:
                 result.plans = gevent.spawn(self._explain, functions).get()
             except (DbkitError, psycopg.Error) as error:
@@ -156,9 +159,10 @@ class Results:
 
     def _mixed_run(self, ended_s: float, *, whole: bool) -> Result:
         load, options = self._load, self._load.test_options
-        seconds = ended_s - load.measured_from_s
-        # of the last seconds some workers have not reported yet: they would look like a dip
-        reported_s = seconds - (0 if whole else self._reports_late_s)
+        # what workers have not reported yet would look like a dip, and lower the rates
+        reported_until_s = ended_s if whole else min(ended_s, load.recorder.merged_s or ended_s)
+        seconds = max(reported_until_s - load.measured_from_s, 0.0)
+        complete_s = ended_s - load.measured_from_s - (0 if whole else self._reports_late_s)
         tallies = {key.user_class: tally for key, tally in load.recorder.tallies.items()}
         return result_of_mixed_run(
             tallies,
@@ -168,10 +172,17 @@ class Results:
             end=options.end,
             measured_on=self._describe(),
             ran_s=ended_s - load.began_s,
-            planned_s=options.run_time if whole else None,
-            timeline=load.recorder.timeline.columns(load.measured_from_at, load.measured_from_at + reported_s),
+            planned_s=load.planned_s if whole else None,
+            timeline=load.recorder.timeline.columns(load.measured_from_at, load.measured_from_at + complete_s),
             parts=whole,
         )
+
+    def _rounds_so_far(self, quantities: Collection[str]) -> Result:
+        assert self._rounds is not None
+        done = self._rounds.counted
+        result = self._rounds.result(done, self._describe(), quantities)
+        _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
+        return result
 
     @property
     def _reports_late_s(self) -> float:
@@ -204,3 +215,8 @@ class Results:
         runner: Any = self._load.environment.runner
         self._most_users = max(self._most_users, runner.user_count)
         self._load.recorder.timeline.note_users(runner.user_count)
+
+
+def _mark_running(result: Result, how_far: str) -> None:
+    result.state = "running"
+    result.warnings.insert(0, f"still running: {how_far}")

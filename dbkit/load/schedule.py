@@ -41,7 +41,7 @@ from dbkit.slot import Slot
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
 USERS_A_SECOND = 100
 """How fast users are spawned: as fast as Locust does without a warning."""
@@ -181,16 +181,16 @@ class Conductor:
             self.standing = None
             self._do_postponed()
 
-    def between_slots(self, function: Callable[[], Result]) -> Result:
+    def between_slots(self, function: Callable[[], Answer]) -> Answer:
         """Have `function` called where no page is in flight, so that it holds none up; wait for what it returns.
 
         Where no schedule runs that is now. What it raises is raised here.
         """
         if self.standing is None:
             return function()
-        result: AsyncResult[Result] = AsyncResult()
+        result: AsyncResult[Answer] = AsyncResult()
         self._postponed.append((function, result))
-        return cast(Result, result.get())
+        return cast(Answer, result.get())
 
     def _between_slots(self, began_s: float) -> None:
         assert self.standing is not None

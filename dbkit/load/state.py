@@ -49,6 +49,8 @@ class Load:
         """When the test began, and when it was stopped, by `time.perf_counter`."""
         self.measured_from_s = self.measured_from_at = 0.0
         """Since when its pages count, by `time.perf_counter` and by `time.time`: later where they were reset."""
+        self.planned_s: float | None = None
+        """After how many seconds it is to be stopped; None where nothing stops it, or a shape does."""
         # out of the options before anything is sent or shown; a master's would also overwrite its workers'
         self._url: DatabaseUrl | None = vars(self.options).pop("database_url", None)
         self._resources: Resources | None = None
@@ -110,6 +112,7 @@ class Load:
         self.checked.wait()
         self.measure_anew()
         self.began_s = self.measured_from_s
+        self.planned_s = None if self.environment.shape_class else self.options.run_time
         self.test_options = argparse.Namespace(**vars(self.options))
         if not isinstance(self.environment.runner, MasterRunner):
             self._resources = Resources(

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import plotly
 from flask import Blueprint, Response, make_response, request, send_file
 from locust.runners import MasterRunner
 from locust.web import WebUI
 
 from dbkit import view
-from dbkit.files import contents
-from dbkit.load.results import STILL_RUNNING, Results
+from dbkit.cost import PARTS
+from dbkit.files import FILES
+from dbkit.load.results import Results
 from dbkit.load.schedule import Conductor, RoundsShape
 from dbkit.load.state import Load
 from dbkit.looks import looks
@@ -47,10 +47,11 @@ SLOT_COLUMNS_DRAWN = (
 DOWNLOADS: dict[str, Callable[[Result], str]] = {
     "report.html": lambda result: report(result.as_json()),
     "summary.md": lambda result: summary(result.as_json()),
-    "strategies.csv": lambda result: contents(result)["strategies.csv"],
-    "slots.csv": lambda result: contents(result)["slots.csv"],
-    "comparison.json": lambda result: contents(result)["comparison.json"],
+    **FILES,
 }
+MIME_TYPES = {"html": "text/html", "md": "text/markdown", "csv": "text/csv", "json": "application/json"}
+WRITTEN_TIMEOUT_S = 30
+"""How long a download waits for what still belongs to a result that has just ended."""
 
 
 class StrategiesTab:
@@ -90,19 +91,24 @@ class StrategiesTab:
         runner: Any = self._load.environment.runner
         about = {"version": self._shown_version, "state": runner.state, "status": self._status()}
         # the result is JSON already, perhaps much of it
-        body = f"{json.dumps(about)[:-1]}, \"result\": {'null' if known else self._shown}}}"
+        body = f'{json.dumps(about)[:-1]}, "result": {"null" if known else self._shown}}}'
         return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
     def _download(self, name: str) -> Response:
-        result = self._results.so_far()
         if name not in DOWNLOADS:
             return make_response(f"there is no {name}; there are {', '.join(DOWNLOADS)}\n", 404)
+        if self._results.finished:
+            self._load.written.wait(WRITTEN_TIMEOUT_S)
+
+        def make() -> tuple[Result | None, str]:
+            result = self._results.whole_so_far()
+            return result, "" if result is None else DOWNLOADS[name](result)
+
+        result, content = self._conductor.between_slots(make)
         if result is None:
             return make_response("nothing has been measured yet; start a run\n", 404)
-        response = make_response(self._conductor.between_slots(lambda: DOWNLOADS[name](result)))
-        response.mimetype = {"html": "text/html", "md": "text/markdown", "csv": "text/csv", "json": "application/json"}[
-            name.rpartition(".")[2]
-        ]
+        response = make_response(content)
+        response.mimetype = MIME_TYPES[name.rpartition(".")[2]]
         measured_at = re.sub("[^0-9]", "", str(result.measured_on["measured_at"])[:19])
         response.headers["Content-Disposition"] = f"attachment; filename=dbkit_{measured_at}_{name}"
         return response
@@ -120,13 +126,16 @@ class StrategiesTab:
         macros: Any = view.templates().get_template("tab.html").module
         recent = {} if self._results.finished else self._load.recorder.timeline.recent_parts_ms()
         return {
-            # that it is still running is what the status says
-            "above": macros.above(result, [w for w in result.warnings if not w.startswith(STILL_RUNNING)], styles),
+            # that it is still running, the first warning, is what the status says
+            "above": macros.above(result, result.warnings[result.state == "running" :], styles),
             "below": macros.below(result, styles, self._results.finished),
             "looks": styles,
             "strategies": [{name: row[name] for name in row if name != "parts"} for row in result.strategies],
-            "parts": [row | recent[row["user_class"]] for row in result.strategies if row["user_class"] in recent]
-            or result.strategies,
+            "parts": [
+                {name: (recent.get(row["user_class"]) or row)[name] for name in (*PARTS, "hop_ms")}
+                | {"user_class": row["user_class"]}
+                for row in result.strategies
+            ],
             "parts_are_recent": bool(recent),
             "verdicts": [verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"],
             "slots": [{name: row[name] for name in SLOT_COLUMNS_DRAWN} for row in result.slots],
@@ -146,14 +155,16 @@ class StrategiesTab:
         if self._results.finished:
             if self._results.result is None:
                 return {"words": "nothing has been measured yet", "done": None}
+            if not load.written.is_set():
+                return {"words": "the run has ended; asking the server for the plans of its statements", "done": None}
             return {"words": "the run has ended", "done": None}
+        if isinstance(load.environment.shape_class, RoundsShape):
+            return {"words": "the rounds begin or end", "done": None}
         ran_s = time.perf_counter() - load.began_s
         words = f"{runner.user_count} users · running for {_duration(ran_s)} · {_busiest(runner)}"
-        if (run_time := load.test_options.run_time) and not isinstance(load.environment.shape_class, RoundsShape):
-            return {
-                "words": f"{words} · {_duration(max(run_time - ran_s, 0))} left",
-                "done": min(ran_s / run_time, 1.0),
-            }
+        if load.planned_s:
+            left_s = max(load.planned_s - ran_s, 0)
+            return {"words": f"{words} · {_duration(left_s)} left", "done": min(ran_s / load.planned_s, 1.0)}
         return {"words": words, "done": None}
 
 
@@ -168,6 +179,8 @@ def _asset(name: str) -> Response:
 
 def _plotly() -> Response:
     """The charting library, some 5 MB that a browser asks for once."""
+    import plotly  # takes a moment, in every worker and headless run as well if it stood above
+
     return send_file(Path(plotly.__file__).with_name("package_data") / "plotly.min.js", max_age=86400)
 
 

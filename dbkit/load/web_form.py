@@ -6,6 +6,7 @@ Which options there are, and which go together, is `dbkit.load.options`'s.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from flask import Response, jsonify, request
 from locust import LoadTestShape, User
 from locust.argument_parser import default_args_dict, get_parser
 from locust.runners import STATE_RUNNING, STATE_SPAWNING, STATE_STOPPED
+from locust.util.timespan import parse_timespan
 from locust.web import WebUI
 
 from dbkit.arguments import read_settings
@@ -34,10 +36,10 @@ LOCUST_FORM_FIELDS = frozenset(
 
 
 def guard_web_form(web_ui: WebUI, load: Load) -> None:
-    """Have the web UI refuse a run with bad values, and a run that another site's page asks for.
+    """Have the web UI refuse a run with bad values, and whatever another site's page asks for.
 
     Locust's form posts text, ignores the options' types and choices, and would set any option by its name; and its
-    server answers every origin.
+    server lets the pages of every origin read its answers. A browser names no origin where its own page's is asked.
     """
 
     def refuse_bad_values() -> Response | None:
@@ -48,7 +50,7 @@ def guard_web_form(web_ui: WebUI, load: Load) -> None:
 
     def refuse_other_sites() -> Response | None:
         origin = request.headers.get("Origin")
-        if request.method in ("GET", "HEAD", "OPTIONS") or origin is None:
+        if origin is None:
             return None
         # on loopback a foreign name would be one that its owner has pointed at this machine
         is_foreign_name = web_ui.host in LOOPBACK_NAMES and urlsplit(origin).hostname not in LOOPBACK_NAMES
@@ -97,9 +99,18 @@ def _reason_against_form(web_ui: WebUI, load: Load) -> str | None:
         load.check(read_settings(options), user_classes.values())
     except DbkitError as mistake:
         return str(mistake)
-    if not posted["run_time"]:
-        load.options.run_time = None  # Locust would keep the last run's, and not obey it
+    _plan(load, posted["run_time"])
     return None
+
+
+def _plan(load: Load, run_time: str | None) -> None:
+    """Take over when Locust will stop the test: after `run_time` from now, where one is posted."""
+    if not run_time:
+        load.options.run_time = None  # Locust would keep the last run's, and not obey it
+    runner = load.environment.runner
+    if runner is not None and runner.state in (STATE_SPAWNING, STATE_RUNNING):
+        with suppress(ValueError):  # Locust says itself what is no time
+            load.planned_s = time.perf_counter() - load.began_s + parse_timespan(run_time) if run_time else None
 
 
 def _picked_classes(environment: Any) -> dict[str, type[User]]:
