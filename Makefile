@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL_CHROMIUM := { apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core \
+INSTALL_CHROMIUM := export DEBIAN_FRONTEND=noninteractive; { apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core \
 	|| { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core; }; } >&2
 
 .PHONY: run ui test lint screenshots browser clean

@@ -10,8 +10,8 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 
@@ -52,30 +52,45 @@ def write_files(result: Result, prefix: str) -> None:
 
 def write_text(name: str, content: str, *, option: str) -> None:
     """Write a file, and the folders that it is in. Raises DbkitError, which names the `option`, where it cannot be."""
-    path = Path(name)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
+        if _takes_text(Path(name)):
+            Path(name).write_text(content, encoding="utf-8")
+            return
+        path, beside = _places(name)
+        try:
+            beside.write_text(content, encoding="utf-8")
+            if path.exists():
+                shutil.copymode(path, beside)
+            beside.replace(path)
+        finally:
             beside.unlink(missing_ok=True)
+    except OSError as error:
         raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with {option}") from None
 
 
 def check_writable(name: str, *, option: str) -> None:
     """Make the folders of a file to be. Raises DbkitError, as `write_text` would, where it cannot be written."""
-    path = Path(name)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
+        if Path(name).is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        beside.touch()
-        beside.unlink()
+        if not _takes_text(Path(name)):
+            _, beside = _places(name)
+            beside.touch()
+            beside.unlink()
     except OSError as error:
         raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with {option}") from None
+
+
+def _takes_text(path: Path) -> bool:
+    """Whether it is a device or a pipe, such as /dev/stdout, which is written to and not replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _places(name: str) -> tuple[Path, Path]:
+    """Where a file is to be, in a folder that is made, and where it is written before. Of a link it is the target."""
+    path = Path(os.path.realpath(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path, path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def check_distinct(paths: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ def headline(strategies: Sequence[Row], verdicts: Sequence[Row], against_fastest
     if not served:
         return ["No page was served."]
     first = served[0]
-    sentences = [_speed(first, alone=len(strategies) == 1)]
+    sentences = [_speed(first, alone=len(strategies) == 1), *_failed(first)]
     if against_fastest:
         sentences.append(_how_sure(against_fastest))
     for verdict in verdicts:
@@ -36,34 +36,44 @@ def headline(strategies: Sequence[Row], verdicts: Sequence[Row], against_fastest
 
 
 def headline_of_mixed_run(strategies: Sequence[Row]) -> list[str]:
-    """Sentences on a run without rounds: several classes at a time are not ranked."""
+    """Sentences on a run of several classes at once: they are not ranked."""
     served = [row for row in strategies if row["pages_per_s"]]
     if not served:
         return ["No page was served."]
-    if len(strategies) == 1:
-        return [_speed(served[0], alone=True)]
     together = sum(row["pages_per_s"] for row in served)
+    classes = "1 of several user classes" if len(served) == 1 else f"{len(served)} user classes at once"
     return [
-        f"{len(served)} user classes at once served {number(together)} pages a second together."
+        f"{classes} served {number(together)} pages a second{'' if len(served) == 1 else ' together'}."
         " Which of them is faster cannot be told from this."
     ]
 
 
-def _speed(row: Row, alone: bool) -> str:
+def headline_of_one_class(strategies: Sequence[Row]) -> list[str]:
+    """Sentences on a run of one class without rounds."""
+    served = [row for row in strategies if row["pages_per_s"]]
+    return [_speed(served[0], alone=True, up_to=True), *_failed(served[0])] if served else ["No page was served."]
+
+
+def _failed(row: Row) -> list[str]:
+    return [f"But {row['failures']} of its {row['pages']} pages failed."] if row["failures"] else []
+
+
+def _speed(row: Row, *, alone: bool, up_to: bool = False) -> str:
     pages = number(row["pages_per_s"])
     served = f"{pages} pages a second" if alone else f"the most pages: {pages} a second"
-    users = "1 user" if row["users"] == 1 else f"{row['users']} users"
+    users = "1 user" if row["users"] == 1 else f"{'up to ' if up_to else ''}{row['users']} users"
     times = f"half of them within {number(row['p50_ms'])} ms and 95 % within {number(row['p95_ms'])} ms"
     return f"{row['user_class']} serves {served} with {users}, {times}."
 
 
 def _how_sure(against_fastest: Sequence[Row]) -> str:
-    if any(verdict["ratio"] is not None and verdict["low"] is None for verdict in against_fastest):
+    known = [verdict for verdict in against_fastest if verdict["ratio"] is not None]
+    if any(verdict["low"] is None for verdict in known):
         return "The rounds are too few to tell whether others serve as many."
     alike = [
         f"{verdict['user_class']} [{verdict['low']:.2f}, {verdict['high']:.2f}]"
-        for verdict in against_fastest
-        if verdict["ratio"] is not None and not verdict["shown"]
+        for verdict in known
+        if verdict["high"] >= 1
     ]
     if not alike:
         return "Every other class is shown to serve fewer."

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dbkit.cost import COUNTS
-from dbkit.headline import headline, headline_of_mixed_run
+from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
 from dbkit.slot import PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
 from dbkit.tally import TIMES, Tally
 from dbkit.verdict import (
@@ -153,9 +153,10 @@ class Rounds:
                 self._totals[slot.user_class].leave_replaced_out()
         strategies = [made for total in self._totals.values() if (made := total.row()) is not None]
         strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
-        comparable = [row["user_class"] for row in strategies if row["pages_per_s"]]
-        reference = self._reference or (comparable[-1] if comparable else None)
         counted = [row for row in self._rows if not row["replaced"]]
+        without_pages = {row["user_class"] for row in counted if not row["pages_per_s"]}
+        comparable = [row["user_class"] for row in strategies if row["user_class"] not in without_pages]
+        reference = self._reference or (comparable[-1] if comparable else None)
         verdicts: list[Row] = []
         against_fastest: list[Row] = []
         if len(strategies) > 1 and reference is not None:
@@ -167,7 +168,11 @@ class Rounds:
             slots=[dict(row) for row in self._rows],
             verdicts=verdicts,
             reference=reference if len(strategies) > 1 else None,
-            warnings=_warnings_of_rounds(self._rows, planned_slots) + _warnings_of_classes(strategies),
+            warnings=[
+                *_warnings_of_rounds(self._rows, planned_slots),
+                *_warnings_of_classes(strategies),
+                *_warnings_of_empty_slots(counted),
+            ],
             measured_on=measured_on,
             state="cut short" if self.counted < planned_slots else "whole",
             headline=headline(strategies, verdicts, against_fastest),
@@ -214,7 +219,7 @@ class _ClassTotal:
             **_class_figures(whole),
             "client_cpu_ms": _weighted(rows, "client_cpu_ms"),
             "server_cpu_ms": _weighted(rows, "server_cpu_ms"),
-            "bound_by": Counter(row["bound_by"] for row in rows).most_common(1)[0][0],
+            "bound_by": _most_common(row["bound_by"] for row in rows if row["bound_by"]),
         }
 
 
@@ -240,6 +245,7 @@ def result_of_mixed_run(
     *,
     seconds: float,
     users: int,
+    mixed: bool,
     end: str,
     measured_on: dict[str, Any],
     ran_s: float = 0.0,
@@ -247,15 +253,16 @@ def result_of_mixed_run(
     timeline: dict[str, Any] | None = None,
     parts: bool = True,
 ) -> Result:
-    """The result of a run without rounds: `tallies` by class, over `seconds`, with `users` users of all classes.
+    """The result of a run without rounds: `tallies` by class, over `seconds`, with up to `users` users of all classes.
 
+    It is `mixed` where several classes were chosen, whether or not all have served pages, or read any.
     It was cut short where it ran for `ran_s`, a second or more less than `planned_s`. Without `parts` rows
     leave out the percentiles of each part, which take most of the work.
     """
     strategies = []
     for name, tally in tallies.items():
         row = _blank_row(user_classes[name], end) | {
-            "users": users if len(tallies) == 1 else None,
+            "users": None if mixed else users,
             "pages": tally.pages,
             "failures": tally.failures,
             "unfinished": tally.unfinished,
@@ -264,7 +271,6 @@ def result_of_mixed_run(
         }
         strategies.append(_rounded(row))
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
-    mixed = len(strategies) > 1
     cut_short = planned_s is not None and ran_s <= planned_s - 1
     warnings = [f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run"] if cut_short else []
     warnings += [MIXED_WARNING] if mixed else []
@@ -277,7 +283,7 @@ def result_of_mixed_run(
         measured_on=measured_on,
         state="cut short" if cut_short else "whole",
         mixed=mixed,
-        headline=headline_of_mixed_run(strategies),
+        headline=headline_of_mixed_run(strategies) if mixed else headline_of_one_class(strategies),
         timeline=timeline,
     )
 
@@ -336,6 +342,10 @@ def _verdicts(rows: Sequence[Row], reference: str, quantities: Iterable[str]) ->
         observations = [
             Observation(row["user_class"], row["round"], row[column], row["steal_share"]) for row in rows if row[column]
         ]
+        if column == "pages_per_s":
+            # a slot in which no page was served has no ratio; the others alone would speak for the class
+            empty = {row["user_class"] for row in rows if not row[column]}
+            observations = [observation for observation in observations if observation.user_class not in empty]
         if not any(observation.user_class == reference for observation in observations):
             continue
         verdicts += [
@@ -386,9 +396,23 @@ def _warnings_of_classes(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row["failures"]
     ]
-    if unmeasured := [row["user_class"] for row in rows if row["rounds"] and row["p50_ms"] is None]:
+    if unmeasured := [row["user_class"] for row in rows if row["rounds"] and not row["pages"] + row["unfinished"]]:
         warnings.append(f"no page of {', '.join(unmeasured)} began in its slots' measured time; raise --slot-time")
     return warnings
+
+
+def _warnings_of_empty_slots(rows: Sequence[Row]) -> list[str]:
+    slots = Counter(row["user_class"] for row in rows)
+    empty = Counter(row["user_class"] for row in rows if not row["pages_per_s"])
+    return [
+        f"{user_class} served no page in {count} of {slots[user_class]} slots, and so has no ratio of pages a second"
+        for user_class, count in sorted(empty.items())
+        if count < slots[user_class]  # of one that served none at all other warnings tell
+    ]
+
+
+def _most_common(values: Iterable[str]) -> str | None:
+    return next((value for value, _ in Counter(values).most_common(1)), None)
 
 
 def _weighted(rows: Sequence[Row], column: str) -> float | None:

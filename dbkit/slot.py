@@ -129,7 +129,9 @@ class Slot:
         core_wait_share = _largest(process.core_wait_s / process.seconds for process in self.processes)
         page_ms = sum(self.measured.times[part].mean_ms or 0 for part in ("response_ms", "hop_ms"))
         think_share = 1 - page_ms / 1000 * self.measured.measured_pages / (self.users * seconds) if seconds else None
-        bound_by = _bound_by(self.measured, client_cpu_share, core_wait_share, think_share, self.steal_share)
+        bound_by = None
+        if self.measured.good_pages:
+            bound_by = _bound_by(self.measured, client_cpu_share, core_wait_share, think_share, self.steal_share)
         client_cpu_s = sum(process.cpu_s for process in self.processes) if self.processes else None
         all_pages = self.measured.pages + self.warm_up.pages
         return {

@@ -38,6 +38,7 @@ CONFIDENCE = 0.95
 MIN_ROUNDS = 3  # with fewer, the scatter between rounds is a guess
 SMALLEST_RATIO = 1.03  # the smallest difference that further rounds are advised for
 MIN_DEGREES_OF_FREEDOM = 2  # left when steal is fitted: with one, the wider quantile costs more than steal explains
+LARGEST_LOG = 700.0  # of a ratio and its interval's ends: no float could hold one much further out
 ROUNDING = 1e-12  # added to an interval's half-width, so that the arithmetic's own rounding never shows a difference
 
 
@@ -162,7 +163,7 @@ def compare(observations: Sequence[Observation], reference: str, quantity: Quant
         if rounds == 0:
             return Comparison(name, reference, 0, None, None, None, adjusted, MIN_ROUNDS)
         weights = effect_of[names.index(name)] - effect_of[names.index(reference)]
-        log_ratio = float(weights @ log_value)
+        log_ratio = min(max(float(weights @ log_value), -LARGEST_LOG), LARGEST_LOG)
         if rounds < MIN_ROUNDS:
             return Comparison(name, reference, rounds, exp(log_ratio), None, None, adjusted, MIN_ROUNDS)
 
@@ -183,7 +184,7 @@ def compare(observations: Sequence[Observation], reference: str, quantity: Quant
         if abs(log_ratio) <= half and half > to_show:
             candidates = range(rounds, 1_000_000)
             rounds_needed = rounds + bisect_left(candidates, -to_show, key=lambda at_rounds: -half_width(at_rounds))
-        low, high = exp(log_ratio - half), exp(log_ratio + half)
+        low, high = exp(log_ratio - half), exp(min(log_ratio + half, LARGEST_LOG))
         return Comparison(name, reference, rounds, exp(log_ratio), low, high, adjusted, rounds_needed)
 
     return {name: comparison(name) for name in names if name != reference}

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from dbkit.headline import headline, headline_of_mixed_run
+from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
 
 
 def row(user_class: str, pages_per_s: float | None, **figures: Any) -> dict[str, Any]:
     figures = {
         "users": 10,
+        "failures": 0,
         "p50_ms": 9.0,
         "p95_ms": 12.0,
         "statements": 1.0,
@@ -62,6 +63,19 @@ def test_those_that_are_not_shown_to_be_slower_are_named() -> None:
     assert "Not shown to serve fewer: Middle [0.90, 1.01], Other [0.95, 1.20]." in headline([FAST, SLOW], [], against)
 
 
+def test_one_that_is_shown_to_serve_more_in_the_same_rounds_is_not_said_to_serve_fewer() -> None:
+    told = headline([FAST, SLOW], [], [verdict("Slow", "Fast", 1.04, 1.17)])
+    assert "Not shown to serve fewer: Slow [1.04, 1.17]." in told
+
+
+def test_failures_of_the_first_are_told_next_to_its_speed() -> None:
+    assert headline([FAST | {"failures": 7, "pages": 900}, SLOW], [], [])[1] == "But 7 of its 900 pages failed."
+
+
+def test_one_class_without_rounds_is_told_with_the_most_users_that_there_were() -> None:
+    assert headline_of_one_class([FAST])[0].startswith("Fast serves 900 pages a second with up to 10 users, ")
+
+
 def test_where_all_others_are_shown_to_be_slower_it_says_so() -> None:
     told = headline([FAST, SLOW], [], [verdict("Slow", "Fast", 0.1, 0.2)])
     assert "Every other class is shown to serve fewer." in told
@@ -92,7 +106,8 @@ def test_it_ends_with_what_limits_the_first() -> None:
 
 @pytest.mark.parametrize("strategies", [[], [row("Failed", None)], [row("Failed", 0)]])
 def test_where_no_page_was_served_it_says_that_alone(strategies: list[dict[str, Any]]) -> None:
-    assert headline(strategies, [], []) == headline_of_mixed_run(strategies) == ["No page was served."]
+    for told in (headline(strategies, [], []), headline_of_mixed_run(strategies), headline_of_one_class(strategies)):
+        assert told == ["No page was served."]
 
 
 def test_classes_of_a_mixed_run_are_not_ranked() -> None:

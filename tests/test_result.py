@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from dbkit.cost import COUNTS, PARTS
 from dbkit.errors import DbkitError
-from dbkit.files import write_files
+from dbkit.files import check_writable, write_files, write_text
 from dbkit.machine import CORES
 from dbkit.result import MIXED_WARNING, Result, result_of_mixed_run, result_of_rounds
 from dbkit.slot import ProcessSlot, Slot, UserClass
@@ -227,7 +229,9 @@ def test_a_schedule_cut_short_says_how_far_it_came() -> None:
 def test_a_mixed_run_says_what_it_gets_wrong() -> None:
     def mixed(*names: str) -> Result:
         tallies = {name: tally(PAGES[name], 30) for name in names}
-        return result_of_mixed_run(tallies, USER_CLASSES, seconds=2, users=5, end="rollback", measured_on={})
+        return result_of_mixed_run(
+            tallies, USER_CLASSES, seconds=2, users=5, mixed=len(names) > 1, end="rollback", measured_on={}
+        )
 
     assert MIXED_WARNING in mixed("Fast", "Slow").warnings
     assert mixed("Fast").warnings == []
@@ -236,6 +240,33 @@ def test_a_mixed_run_says_what_it_gets_wrong() -> None:
         ("Slow", 50),
     ]
     assert mixed("Slow", "Fast").verdicts == []
+
+
+# Slots in which no page was served
+
+
+def test_a_class_with_an_empty_slot_has_no_ratio_of_pages_a_second_and_a_warning_says_so() -> None:
+    slots = schedule(4)
+    slots[1] = slot(1, 1, "Fast", Tally())  # in which the fastest served nothing
+    result = result_of(slots)
+    on_pages = {verdict["user_class"] for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"}
+    assert on_pages == {"Middle"}
+    assert "Fast served no page in 1 of 4 slots, and so has no ratio of pages a second" in result.warnings
+    assert not any("raise --slot-time" in warning for warning in result.warnings)
+    assert not any("×" in sentence for sentence in result.headline)
+
+
+def test_the_others_are_not_compared_with_a_class_that_has_an_empty_slot() -> None:
+    slots = schedule(4)
+    slots[0] = slot(0, 1, "Slow", Tally())
+    assert result_of(slots).reference == "Middle"
+
+
+def test_a_class_that_served_no_page_was_bound_by_nothing() -> None:
+    slots = [slot(number, 1, name, Tally() if name == "Slow" else None) for number, name in enumerate(("Fast", "Slow"))]
+    result = result_of(slots)
+    assert rows_by_class(result)["Slow"]["bound_by"] is None
+    assert [row["bound_by"] is None for row in result.slots] == [False, True]
 
 
 # What a slot was bound by
@@ -367,3 +398,23 @@ def test_a_place_that_cannot_be_written_is_told_with_what_to_type(tmp_path: Path
     with pytest.raises(DbkitError, match="--csv") as mistake:
         write_files(result_of(schedule(1)), str(tmp_path / "file" / "run"))
     assert "\n" not in str(mistake.value)
+
+
+def test_a_link_stays_and_its_target_gets_the_text_with_the_mode_that_it_had(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("before")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    write_text(str(link), "after", option="--report")
+    assert (link.is_symlink(), target.read_text(), target.stat().st_mode & 0o777) == (True, "after", 0o640)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+
+
+def test_a_pipe_takes_the_text_and_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_writable(str(pipe), option="--report")
+    with ThreadPoolExecutor() as executor:
+        read = executor.submit(pipe.read_text)
+        write_text(str(pipe), "the report", option="--report")
+        assert (read.result(60), pipe.is_fifo()) == ("the report", True)

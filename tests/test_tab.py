@@ -216,6 +216,26 @@ def test_the_class_picker_runs_what_was_picked(seeded_url: str, tmp_path: Path, 
         wait_for_end(page)
 
 
+def test_other_classes_cannot_be_picked_while_a_run_goes_on(seeded_url: str, tmp_path: Path) -> None:
+    arguments = ("--class-picker", "--think-time", "0.02")
+    with locust(tmp_path / "run", *arguments, url=seeded_url, web=True, record=True) as run:
+        assert run.swarm(user_classes="PsycopgJoined")["success"]
+        run.wait_until(lambda: run.pages)
+        answer = run.swarm(user_classes="AsyncpgCore")
+        assert (answer["success"], "stop it before" in answer["message"]) == (False, True)
+        assert run.swarm(user_count=3)["success"]  # the same ones with more users
+        run.wait_until(lambda: run.template_arguments()["user_count"] == 3)
+        run.stop()
+        strategies = run.get("/dbkit/download/comparison.json").json()["strategies"]
+        assert [(row["user_class"], row["users"]) for row in strategies] == [("PsycopgJoined", 3)]
+
+
+def test_rounds_need_a_worker(seeded_url: str, tmp_path: Path) -> None:
+    with locust(tmp_path / "run", "--master", *QUICK, url=seeded_url, locustfiles=ROUNDS, web=True) as run:
+        answer = run.swarm()
+        assert (answer["success"], "no worker is connected" in answer["message"]) == (False, True)
+
+
 def test_the_class_picker_picks_for_rounds_and_offers_no_run_without_them(
     seeded_url: str, tmp_path: Path, tab: Tab
 ) -> None:

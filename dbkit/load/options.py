@@ -15,7 +15,7 @@ from locust.argument_parser import LocustArgumentParser
 from dbkit import arguments
 from dbkit.database import ASYNC_STACKS
 from dbkit.errors import DbkitError
-from dbkit.files import check_writable
+from dbkit.files import check_distinct, check_writable
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser
 
 PAGE_ORDERS = ("random", "sequential")
@@ -135,7 +135,10 @@ def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[
 
 
 def check_files(options: argparse.Namespace) -> None:
-    """Raise DbkitError where a file that is to be written at the end could not be."""
+    """Raise DbkitError where a file that is to be written at the end could not be, or would replace another."""
+    comparison = f"{options.csv_prefix}_comparison.json" if options.csv_prefix else ""
+    paths = {"--csv": comparison, "--report": options.report, "--summary": options.summary}
+    check_distinct({flag: path for flag, path in paths.items() if path})
     for flag, name in (("--report", options.report), ("--summary", options.summary)):
         if name:
             check_writable(name, option=flag)

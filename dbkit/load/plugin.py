@@ -88,11 +88,15 @@ def _on_init(environment: Environment, **_: Any) -> None:
 def _interrupt_cleanly(is_worker: bool) -> None:
     """Have Ctrl-C reach the main greenlet alone, and once; and a closed terminal end a run as SIGTERM does.
 
-    Python would raise KeyboardInterrupt in whichever user happens to run, and a second one would end the process while
-    its results are being written: that takes a third. Locust does not listen to SIGHUP.
+    Python would raise KeyboardInterrupt in whichever user happens to run, and one more would end the process while its
+    results are being written: that takes a third. Locust does not listen to SIGHUP.
     """
     main = gevent.getcurrent()
     interrupts = 0
+
+    def on_quitting(**_: Any) -> None:
+        nonlocal interrupts
+        interrupts = max(interrupts, 1)
 
     def on_interrupt() -> None:
         nonlocal interrupts
@@ -104,6 +108,7 @@ def _interrupt_cleanly(is_worker: bool) -> None:
         elif not is_worker:
             print("dbkit: writing results; press Ctrl-C once more to end without them", file=sys.stderr)
 
+    events.quitting.add_listener(on_quitting)
     gevent.signal_handler(signal.SIGINT, on_interrupt)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
         gevent.signal_handler(signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM)

@@ -27,7 +27,7 @@ from dbkit.load.state import Load
 from dbkit.plans import explain_pages
 from dbkit.provenance import describe_client, describe_server
 from dbkit.result import QUANTITIES, Result, Rounds, result_of_mixed_run, result_of_rounds
-from dbkit.slot import Row
+from dbkit.slot import Row, UserClass
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class Results:
         """None until something has been measured."""
         self.finished = True
         """Whether no test is running: `result` is whole."""
-        self.version = 0
-        """Raised with every new `result`."""
+        self.version = ""
+        """Another one for every new `result`, in this process and any that was or will be in its place."""
         self._load = load
         self._conductor = conductor
         self._rounds: Rounds | None = None
@@ -57,6 +57,9 @@ class Results:
         self._due_s = 0.0
         self._noting_users: gevent.Greenlet | None = None
         self._most_users = 0
+        self._user_classes: dict[str, UserClass] = {}
+        self._page_functions: dict[str, Any] = {}
+        self._mixed = False
 
     def on_test_start(self, environment: Environment, **_: Any) -> None:
         """Forget the last result; describe what is measured on."""
@@ -66,10 +69,13 @@ class Results:
         self._measured_on = {**describe_client(), "server": self._server(), "options": options}
         self._due_s = 0.0
         self._most_users = 0
+        # as they are now: the class picker may choose others before this run's result is made
+        self._user_classes, self._page_functions = load.user_classes, load.page_functions
+        self._mixed = len(environment.user_classes) > 1
         self._rounds = None
         if isinstance(environment.shape_class, RoundsShape):
             self._rounds = Rounds(
-                load.user_classes, end=load.test_options.end, reference=load.test_options.reference or None
+                self._user_classes, end=load.test_options.end, reference=load.test_options.reference or None
             )
         else:
             self._noting_users = gevent.spawn(self._note_users)
@@ -123,7 +129,7 @@ class Results:
         else:
             result = result_of_rounds(
                 self._conductor.collect(),
-                load.user_classes,
+                self._user_classes,
                 end=options.end,
                 planned_slots=self._conductor.planned,
                 measured_on=self._describe(),
@@ -136,16 +142,25 @@ class Results:
         load, result = self._load, self.result
         if result is None or not load.needs_database:
             return
-        served = {row["strategy"] for row in result.strategies if row["pages"] > row["failures"]}
-        functions = {name: function for name, function in load.page_functions.items() if name in served}
+        served = {row["user_class"] for row in result.strategies if row["pages"] > row["failures"]}
+        functions: dict[str, Any] = {}
+        for user_class in sorted(served):
+            name, function = self._user_classes[user_class].strategy, self._page_functions[user_class]
+            if functions.setdefault(name, function) is not function:
+                functions[f"{name} of {user_class}"] = function  # another one of the same name
         if functions:
             logger.info("asking the server for the plans of what each strategy sends")
-            try:
-                result.plans = gevent.spawn(self._explain, functions).get()
-            except (DbkitError, psycopg.Error) as error:
-                logger.warning("no plans: %s", error)
+            # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
+            result.plans = gevent.spawn(self._explain, functions).get()
 
     def _explain(self, functions: dict[str, Any]) -> list[Row]:
+        try:
+            return self._explain_each(functions)
+        except (DbkitError, psycopg.Error) as error:
+            logger.warning("no plans: %s", error)
+            return []
+
+    def _explain_each(self, functions: dict[str, Any]) -> list[Row]:
         load, options = self._load, self._load.test_options
         pages = read_shape(load.database).pages(options.page_size)
         arguments = load.database, read_settings(options), functions, pages, options.page_size
@@ -166,9 +181,10 @@ class Results:
         tallies = {key.user_class: tally for key, tally in load.recorder.tallies.items()}
         return result_of_mixed_run(
             tallies,
-            load.user_classes,
+            self._user_classes,
             seconds=seconds,
             users=self._most_users,
+            mixed=self._mixed,
             end=options.end,
             measured_on=self._describe(),
             ran_s=ended_s - load.began_s,
@@ -191,7 +207,7 @@ class Results:
 
     def _set(self, result: Result | None, *, finished: bool) -> None:
         self.result, self.finished = result, finished
-        self.version += 1
+        self.version = str(time.time_ns())
 
     def _describe(self) -> dict[str, Any]:
         pages = sum(tally.pages for tally in self._load.recorder.tallies.values())

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 import random
 import signal
 import socket
@@ -132,7 +133,6 @@ class Conductor:
         self._closing: int | None = None
         self._closed: set[str] = set()
         """The processes that have reported the slot that is being closed."""
-        self._main_greenlet = gevent.getcurrent()
         _conductors[load.environment] = self
         self._runner.register_message(CLOSED, self._on_closed)
 
@@ -221,7 +221,7 @@ class Conductor:
         if not self._load.options.headless:
             yield
             return
-        handler = gevent.signal_handler(signal.SIGTERM, gevent.kill, self._main_greenlet, KeyboardInterrupt)
+        handler = gevent.signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
         try:
             yield
         finally:

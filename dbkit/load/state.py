@@ -84,9 +84,9 @@ class Load:
 
     @property
     def page_functions(self) -> dict[str, Any]:
-        """Their page functions, by strategy."""
+        """Their page functions, by the class's name."""
         users = _page_users(self.environment.user_classes)
-        return {user_class.page_function.__name__: user_class.page_function for user_class in users}
+        return {user_class.__name__: user_class.page_function for user_class in users}
 
     def check(self, settings: Settings, user_classes: Iterable[type[User]]) -> None:
         """Raise DbkitError unless the database is there, holds the dataset and allows `user_classes` their pools."""

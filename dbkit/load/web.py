@@ -63,7 +63,7 @@ class StrategiesTab:
         self._results = results
         self._shown = "null"
         """The result as the tab gets it, of `_shown_version`."""
-        self._shown_version = -1
+        self._shown_version = "none"
         app = web_ui.app
         assert app is not None
         web_ui.template_args["extended_tabs"] = [*web_ui.template_args.get("extended_tabs", []), TAB]

@@ -95,6 +95,10 @@ def _reason_against_form(web_ui: WebUI, load: Load) -> str | None:
         user_classes, shape = environment.user_classes_by_name, environment.shape_class
         if web_ui.userclass_picker_is_active:
             user_classes, shape = _picked_classes(environment), _picked_shape(environment)
+            if runner.state in (STATE_SPAWNING, STATE_RUNNING) and user_classes != environment.user_classes_by_name:
+                return "a test of other classes is running; stop it before choosing these"
+        if isinstance(shape, RoundsShape) and not runner.worker_count:
+            return "no worker is connected; start some with locust --worker"
         check_together(options, user_classes, in_rounds=isinstance(shape, RoundsShape))
         load.check(read_settings(options), user_classes.values())
     except DbkitError as mistake:
