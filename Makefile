@@ -4,8 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL_CHROMIUM := export DEBIAN_FRONTEND=noninteractive; { apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core \
-	|| { apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core; }; } >&2
+APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends
+INSTALL_CHROMIUM := { $(APT_INSTALL) chromium fonts-dejavu-core \
+	|| { apt-get update --quiet && $(APT_INSTALL) chromium fonts-dejavu-core; }; } >&2
 
 .PHONY: run ui test lint screenshots browser clean
 

@@ -2,16 +2,21 @@
 
     python -m benchmarks.tab
 
-Pages of 15 user classes are recorded as in a run without rounds, at the pace that 200 users reach together on one core,
-and the tab's route is asked for what is new as a browser does. Longer runs have more to tell of: more different times,
-and more of the run to draw. The browser's own work is not in it, nor is the server's.
+First pages of 15 user classes are made up and recorded as in a run without rounds, at the pace that 200 users reach
+together on one core, and the tab's route is asked for what is new as a browser does. Longer runs have more to tell of:
+more different times, and more of the run to draw. Then the same is asked of a real Locust with 200 users at the limit
+of a core: how soon it answers, so how old the page is at most. The browser's own work is in neither.
 """
 
 from __future__ import annotations
 
 import random
+import socket
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -22,11 +27,13 @@ from dbkit.load import PageUser  # after Locust, which patches the process, and 
 
 # isort: split
 
+import requests
 from rich.console import Console
 from rich.table import Table
 
 from dbkit.arguments import ArgumentParser, exit_on_mistake, whole_number
 from dbkit.cost import COUNTS, PARTS
+from dbkit.errors import DbkitError
 from dbkit.load.results import SO_FAR_S, Results
 from dbkit.load.schedule import Conductor
 from dbkit.load.state import load_of
@@ -34,6 +41,8 @@ from dbkit.load.web import StrategiesTab
 from dbkit.timeline import Timeline
 
 PROG = "python -m benchmarks.tab"
+REPOSITORY = Path(__file__).parents[1]
+USERS = 200
 PAGES_A_SECOND = 250
 ASK_EVERY_S = 1.5
 """As `view/tab.js` does."""
@@ -65,13 +74,53 @@ def main() -> None:
     Console().print(table)
     verdict = "met" if worst < SHARE_AIM else "missed"
     print(f"asked every {ASK_EVERY_S} s; the aim is under {SHARE_AIM:.0%} of a core: {verdict}")
+    with running() as url:
+        waits_ms = [ask_ms(url) for _ in range(options.answers)]
+    print(f"{USERS} users at the limit of a core: answers after {median(waits_ms):.0f} ms (median)", end="")
+    print(f", so that what is shown is {ASK_EVERY_S + max(waits_ms) / 1000:.1f} s old at most")
+
+
+def ask_ms(url: str) -> float:
+    """Milliseconds until the answer, after the pause that the tab makes."""
+    time.sleep(ASK_EVERY_S)
+    asked_s = time.perf_counter()
+    requests.get(f"{url}/dbkit/state?version=0", timeout=60).raise_for_status()
+    return (time.perf_counter() - asked_s) * 1000
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """The address of a Locust with all users running."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    options = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart", "-u", str(USERS), "-r", "100")
+    command = [sys.executable, "-m", "locust", "-f", "locustfiles/compare.py", *options]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_users(process, url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_for_users(process: subprocess.Popen[bytes], url: str) -> None:
+    until_s = time.monotonic() + 60
+    while time.monotonic() < until_s and process.poll() is None:
+        with suppress(requests.ConnectionError):
+            if requests.get(f"{url}/stats/requests", timeout=60).json()["user_count"] == USERS:
+                return
+        time.sleep(0.2)
+    raise DbkitError("Locust did not start its users; try the same by hand: locust")
 
 
 class Watched:
     """A Locust with all classes and a web UI, in this process, whose pages are made up."""
 
     def __init__(self) -> None:
-        sys.path.insert(0, str(Path(__file__).parents[1] / "locustfiles"))
+        sys.path.insert(0, str(REPOSITORY / "locustfiles"))
         import compare
 
         self.classes = [
