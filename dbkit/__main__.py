@@ -20,12 +20,12 @@ from dbkit.arguments import (
     whole_number,
 )
 from dbkit.bench import Workload, bench, check_connections
+from dbkit.comparison import read_comparison
 from dbkit.database import STACKS, find_database
 from dbkit.dataset import read_shape
-from dbkit.errors import DbkitError
-from dbkit.files import write_text
+from dbkit.files import check_distinct, write_text
 from dbkit.paging import STRATEGIES
-from dbkit.report import read_comparison, write_report
+from dbkit.report import report
 from dbkit.summary import summary
 
 PROG = "python -m dbkit"
@@ -65,12 +65,12 @@ def _bench(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     content = read_comparison(options.comparison)
     output = options.output or f"{options.comparison.removesuffix('.json').removesuffix('_comparison')}_report.html"
-    paths = {"--output": output, "--summary": options.summary}
-    for option, path in paths.items():
-        if path == options.comparison:
-            raise DbkitError(f"{path} holds the results themselves; choose another place with {option}")
     to_standard_output = options.summary == "-"
-    write_report(content, output)
+    paths = {"the file to read": options.comparison, "--output": output}
+    if options.summary and not to_standard_output:
+        paths["--summary"] = options.summary
+    check_distinct(paths)
+    write_text(output, report(content), option="--output")
     print(output, file=sys.stderr if to_standard_output else sys.stdout)
     if to_standard_output:
         print(summary(content), end="")

@@ -19,7 +19,7 @@ from dbkit.result import FORMAT, State
 
 LONGEST_FAULT = 160
 
-Schema = Mapping[str, Any]
+Schema = dict[str, Any]
 
 
 def _object(properties: Mapping[str, Schema]) -> Schema:
@@ -87,15 +87,14 @@ _VERDICT = _object(
     "then": {"properties": {"ratio": _NUMBER, "high": _NUMBER}},
 }
 
-_TIMELINE = _object(
+_WINDOWS = _object(dict.fromkeys(("pages_per_s", "p95_ms"), _list(_FIGURE)))
+# nothing else, as the report takes it over whole
+_TIMELINE = {"additionalProperties": False} | _object(
     {
         "window_s": _NUMBER,
         "began_s": _list(_NUMBER),
         "users": _list(_FIGURE),
-        "classes": {
-            "type": "object",
-            "additionalProperties": _object(dict.fromkeys(("pages_per_s", "p95_ms"), _list(_FIGURE))),
-        },
+        "classes": {"type": "object", "additionalProperties": {"additionalProperties": False} | _WINDOWS},
     }
 )
 
@@ -148,12 +147,13 @@ COMPARISON: Schema = _object(
 )
 """The schema of the file, as far as anything reads it: JSON Schema, draft 2020-12."""
 
-_FORMATS = FormatChecker(formats=())
 
-
-@_FORMATS.checks("date-time", raises=ValueError)
 def _is_date_time(value: object) -> bool:
     return not isinstance(value, str) or datetime.fromisoformat(value) is not None
+
+
+_FORMATS = FormatChecker(formats=())
+_FORMATS.checks("date-time", raises=ValueError)(_is_date_time)
 
 
 def read_comparison(path: str) -> dict[str, Any]:
@@ -165,6 +165,7 @@ def read_comparison(path: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
         json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair can stand in JSON, and in no file
+        invalid = next(Draft202012Validator(COMPARISON, format_checker=_FORMATS).iter_errors(content), None)
     except FileNotFoundError:
         raise DbkitError(f"{path}: no such file; {advice}") from None
     except OSError as error:
@@ -178,9 +179,10 @@ def read_comparison(path: str) -> dict[str, Any]:
     found = content["dbkit_comparison"]
     if isinstance(found, int) and found != FORMAT:
         raise DbkitError(f"{path}: of format {found}, and this dbkit reads {FORMAT}; use the dbkit that wrote it")
-    for error in Draft202012Validator(COMPARISON, format_checker=_FORMATS).iter_errors(content):
-        place = error.json_path.removeprefix("$.")
-        raise DbkitError(f"{path}: {_on_a_line(place, error.message)}; it is not as dbkit wrote it, run the test again")
+    if invalid is not None:
+        place = invalid.json_path.removeprefix("$").removeprefix(".") or "the whole"
+        fault = _on_a_line(f"{place}: {invalid.message}")
+        raise DbkitError(f"{path}: {fault}; it is not as dbkit wrote it, run the test again")
     return content
 
 
@@ -188,7 +190,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not of JSON")
 
 
-def _on_a_line(*texts: str) -> str:
-    """Some of what may be very long: its beginning, and the end, where a message says what is wrong."""
-    text = " ".join(": ".join(texts).split())
+def _on_a_line(text: str) -> str:
+    """Of a message that may be very long its beginning, and its end, where the fault is told."""
+    text = " ".join(text.split())
     return text if len(text) <= LONGEST_FAULT else f"{text[: LONGEST_FAULT // 2]} … {text[-LONGEST_FAULT // 2 :]}"
