@@ -6,6 +6,7 @@ colour. Drawing is `view/charts.js`'s.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from itertools import count
 from typing import Any, TypedDict
@@ -28,7 +29,7 @@ class Look(TypedDict):
 
 
 # After Okabe and Ito (2008), moved until each has a contrast of 3 on white and on #1e1e1e, and any two of the first
-# five stay apart (by 18 in CIELAB) for those who lack one kind of cone (Machado, Oliveira and Fernandes, 2009).
+# five stay apart (by 16 in CIELAB) for those who lack one kind of cone (Machado, Oliveira and Fernandes, 2009).
 _COLORS = ("#D55E00", "#1F7BC8", "#12A37A", "#C77BB0", "#8C6D3F", "#6B6B6B", "#2A93CC", "#B8860B")
 _MARKERS = (
     *(("circle", "●"), ("square", "■"), ("triangle-up", "▲"), ("diamond", "◆"), ("cross", "✚")),
@@ -45,12 +46,18 @@ def looks(strategies: Sequence[Row]) -> dict[str, Look]:
     """The look of each class in `strategies` (rows with `user_class`, `stack` and `strategy`), by its name.
 
     dbkit's own strategies and stacks look the same in every run; others get what is left, in order of their names, and
-    where nothing is left colours and markers come again in other pairs.
+    where nothing is left colours and markers come again in other pairs. Of classes with the same strategy and stack the
+    second, by name, has another line.
     """
     strategy_places = _places((row["strategy"] for row in strategies), _STRATEGIES)
     stack_places = _places((row["stack"] for row in strategies), _STACKS)
+    twins: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in strategies:
+        twins[row["strategy"], row["stack"]].add(row["user_class"])
     found: dict[str, Look] = {}
     for row in strategies:
+        twin = sorted(twins[row["strategy"], row["stack"]]).index(row["user_class"])
+        line = stack_places[row["stack"]] + twin * len(_STACKS)
         place = strategy_places[row["strategy"]]
         symbol, glyph = _MARKERS[place % len(_MARKERS)]
         found[row["user_class"]] = {
@@ -59,7 +66,7 @@ def looks(strategies: Sequence[Row]) -> dict[str, Look]:
             "color": _COLORS[place % len(_COLORS)],
             "symbol": symbol,
             "glyph": glyph,
-            "dash": _DASHES[stack_places[row["stack"]] % len(_DASHES)],
+            "dash": _DASHES[line % len(_DASHES)],
         }
     return found
 

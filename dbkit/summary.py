@@ -25,10 +25,12 @@ def facts(content: Mapping[str, Any]) -> dict[str, str]:
     server = measured_on.get("server") or {}
     options = measured_on.get("options") or {}
     packages = measured_on.get("packages") or {}
+    # as in the headline: there may have been fewer than the option asked for
+    users = [row["users"] for row in content["strategies"] if row["users"] is not None]
     told = {
         "measured": _time(measured_on.get("measured_at")),
         "server": _with("PostgreSQL {}", server.get("postgresql")),
-        "users": _with("{}", options.get("num_users")),
+        "users": _with("{}", max(users, default=options.get("num_users"))),
         "rounds": _with("{} of {} s a class", options.get("rounds"), options.get("slot_time"))
         if content["slots"]
         else None,

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import math
 import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, pairwise, product
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, expect
 
 from dbkit.__main__ import PROG, main
 from dbkit.arguments import exit_on_mistake
+from dbkit.comparison import read_comparison
 from dbkit.cost import COUNTS, PARTS
-from dbkit.files import contents
+from dbkit.errors import DbkitError
+from dbkit.files import FILES
 from dbkit.formats import number, ratio
 from dbkit.looks import looks
-from dbkit.report import report
-from dbkit.result import FORMAT, MIXED_WARNING, Result, result_of_mixed_run, result_of_rounds
+from dbkit.report import MOST_SLOTS, report
+from dbkit.result import FORMAT, MIXED_WARNING, Result, State, result_of_mixed_run, result_of_rounds
 from dbkit.slot import ProcessSlot, Slot, UserClass
 from dbkit.summary import summary
 from dbkit.tally import Tally
@@ -131,6 +137,7 @@ def mixed_run(user_classes: Sequence[UserClass]) -> Result:
         {user_class.name: user_class for user_class in user_classes},
         seconds=8,
         users=20,
+        mixed=True,
         end="rollback",
         measured_on=MEASURED_ON,
         timeline={
@@ -209,6 +216,11 @@ def test_it_opens_offline_and_draws_every_chart_without_an_error(full_tab: Tab) 
     assert full_tab.requests == [page.url]
 
 
+def test_no_chart_has_a_button_that_would_send_it_somewhere(full_tab: Tab) -> None:
+    buttons = full_tab.page.locator(".modebar-btn").evaluate_all("all => all.map(each => each.dataset.title)")
+    assert {*buttons} == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
+
+
 @pytest.mark.parametrize("width", [1280, 800])
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_it_is_legible_in_the_light_and_in_the_dark_and_fits_the_window(
@@ -264,7 +276,7 @@ def test_the_sections_come_in_order_and_the_first_plan_is_open(full_tab: Tab, fu
 
 
 def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None:
-    written = contents(full)
+    written = {name: make(full) for name, make in FILES.items()}
     tab = full_tab
     csv_tables = [table(tab, f"#figures details:nth-of-type({place}) table") for place in (1, 2)]
     heading, *speeds = table(tab, ".dbkit-comparison")
@@ -324,24 +336,33 @@ def test_names_and_texts_from_outside_are_shown_and_not_executed(chromium: Brows
             assert any(shown.strip().startswith(name[:25]) for shown in legend), (name, legend)
 
 
-def test_fifteen_hundred_slots_fit_and_are_drawn(chromium: Browser, tmp_path: Path, full: Result) -> None:
-    content = full.as_json()
+def with_slots(full: Result, count: int) -> dict[str, Any]:
+    """The content of a result of so many slots."""
     per_round = full.slots[: len(CLASSES)]
-    content["slots"] = [
-        {
-            **row,
-            "slot": place + round_number * len(CLASSES),
-            "round": round_number,
-            "began_s": round_number * 20.123 + place,
-        }
-        for round_number in range(100)
-        for place, row in enumerate(per_round)
+    slots = [
+        {**per_round[place % len(CLASSES)], "slot": place, "round": place // len(CLASSES), "began_s": place * 1.2345}
+        for place in range(count)
     ]
+    return full.as_json() | {"slots": slots}
+
+
+def test_of_many_slots_some_are_drawn_and_it_says_so(chromium: Browser, tmp_path: Path, full: Result) -> None:
     with browser_page(chromium) as tab:
-        opened(tab, tmp_path, content)
-        assert tab.page.locator("[data-chart=slots]").first.locator(".scatterlayer .point").count() == 1500
+        opened(tab, tmp_path, with_slots(full, 6_000))
+        assert tab.page.locator("[data-chart=slots]").first.locator(".scatterlayer .point").count() == MOST_SLOTS
+        assert {trace["uid"] for trace in drawn(tab, "slots")} >= {*CLASSES}
+        assert "one in 4 is drawn" in tab.page.locator("#time").inner_text()
+        assert "<prefix>_slots.csv" in (tab.page.locator("#figures").text_content() or "")
         assert tab.errors == []
-    assert (tmp_path / "run_report.html").stat().st_size < 6_000_000
+
+
+@pytest.mark.parametrize("count", [MOST_SLOTS, MOST_SLOTS + 1, 20_000])
+def test_the_report_of_any_number_of_slots_is_a_file_to_mail(full: Result, count: int) -> None:
+    text = report(with_slots(full, count))
+    assert len(text.encode()) < 6_000_000
+    assert ("_slots.csv" in text) == (" is drawn." in text) == (count > MOST_SLOTS)
+    last = f"<tr><td>{count - 1}<td>{(count - 1) // len(CLASSES)}<td>"
+    assert (last in text) == (count <= MOST_SLOTS)
 
 
 def test_a_mixed_run_says_so_at_every_figure_and_has_no_ratios(chromium: Browser, tmp_path: Path) -> None:
@@ -356,27 +377,45 @@ def test_a_mixed_run_says_so_at_every_figure_and_has_no_ratios(chromium: Browser
         sections = tab.page.locator("section:has(.dbkit-chart), section:has(table)").count()
         assert sections == 6
         assert MIXED_WARNING in tab.page.locator("header").inner_text()
-        assert "×" not in tab.page.locator(".dbkit-comparison").inner_text()
+        told, why = tab.page.locator(".dbkit-comparison").inner_text(), tab.page.locator(".dbkit-reasons").inner_text()
+        assert "×" not in told
+        # nobody knows these of classes that ran at once
+        assert "bound by" not in told
+        assert "CPU" not in why
+        assert tab.page.inner_text("body").count("told by rounds") == 1
         assert tab.page.locator("[data-chart=verdicts]").count() == 0
         over_time = drawn(tab, "timeline")
         assert {trace["uid"] for trace in over_time} == {*CLASSES, "users"}
         assert tab.errors == []
 
 
-def test_a_run_cut_short_is_marked_above_its_headline_and_failed_pages_stand_out(
+def test_a_run_that_is_not_whole_is_marked_above_its_headline_and_failed_pages_stand_out(
     chromium: Browser, tmp_path: Path
 ) -> None:
     result = rounds_of([*CLASSES.values()][:3], rounds=1, planned_slots=10)
+    mark, *others = result.warnings
+    assert mark.startswith("cut short")
     result.strategies[0]["failures"] = 7
-    [mark] = [warning for warning in result.warnings if warning.startswith("cut short")]
     with browser_page(chromium) as tab:
         opened(tab, tmp_path, result.as_json())
         header = tab.page.locator("header").inner_text()
-        assert header.index(mark) < header.index(result.headline[0])
+        assert header.index(mark) < header.index(result.headline[0]) < header.index(others[0])
         assert header.count(mark) == 1
         assert tab.page.locator(".dbkit-comparison .dbkit-bad").all_inner_texts() == ["7"]
         assert "too few rounds" in tab.page.locator(".dbkit-comparison").inner_text()
         assert tab.errors == []
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_what_stands_above_the_headline_follows_from_the_state(state: State) -> None:
+    result = rounds_of([*CLASSES.values()][:3])
+    result.state = state
+    result.warnings = ["the first of all", "and another"]
+    _, _, body = report(result.as_json()).partition("<body")
+    mark, other = (body.index(warning) for warning in result.warnings)
+    headline = body.index(result.headline[0])
+    assert (mark < headline) == (state != "whole")
+    assert headline < other
 
 
 def without_figures(result: Result) -> Result:
@@ -483,19 +522,48 @@ def test_no_rule_of_the_style_reaches_beyond_dbkit(full_tab: Tab) -> None:
 # Looks
 
 
+MISSING_CONES = {
+    "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "red": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "green": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "blue": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+"""How linear RGB looks to those who lack one kind of cone: Machado, Oliveira and Fernandes (2009), severity 1."""
+
+
 def channel(value: int) -> float:
     share = value / 255
     return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
 
-def luminance(color: str) -> float:
-    """Relative luminance as in WCAG 2.2, of `#rrggbb` or `rgb(r, g, b)`."""
+def linear(color: str) -> list[float]:
+    """Red, green and blue, 0 to 1, of `#rrggbb` or `rgb(r, g, b)`."""
     if color.startswith("#"):
-        channels = [int(color[place : place + 2], 16) for place in (1, 3, 5)]
-    else:
-        channels = [int(found) for found in re.findall(r"\d+", color)[:3]]
-    red, green, blue = map(channel, channels)
+        return [channel(int(color[place : place + 2], 16)) for place in (1, 3, 5)]
+    return [channel(int(found)) for found in re.findall(r"\d+", color)[:3]]
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as in WCAG 2.2."""
+    red, green, blue = linear(color)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def dot(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def lab(color: str, missing: str = "none") -> list[float]:
+    """CIELAB of a colour under daylight (D65)."""
+
+    def root(value: float) -> float:
+        return math.cbrt(value) if value > (6 / 29) ** 3 else value / (3 * (6 / 29) ** 2) + 4 / 29
+
+    seen = [min(max(dot(row, linear(color)), 0), 1) for row in MISSING_CONES[missing]]
+    to_xyz = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+    white = (0.9505, 1, 1.089)
+    x, y, z = (root(dot(row, seen) / full) for row, full in zip(to_xyz, white, strict=True))
+    return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
 
 
 def contrast(one: float, other: float) -> float:
@@ -514,13 +582,42 @@ def test_the_strategies_look_the_same_in_any_company(others: list[str], known: l
     assert len({(look["color"], look["symbol"]) for look in together.values()}) == len(together)
 
 
+def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> None:
+    rows = [row_of(strategy, stack) | {"user_class": name} for strategy in STRATEGIES for stack in STACKS
+            for name in (f"{stack} {strategy}", f"{stack} {strategy} twin")]  # fmt: skip
+    found = looks(rows)
+    assert found == looks(rows[::-1])
+    assert len({(look["symbol"], look["dash"]) for look in found.values()}) == len(rows)
+
+
 def test_classes_are_told_apart_without_colour_and_colours_seen_on_light_and_dark() -> None:
     found = looks([row_of(strategy, stack) for strategy in [*STRATEGIES, "a", "b", "c"] for stack in STACKS])
     assert len({(look["symbol"], look["dash"]) for look in found.values()}) == len(found)
     assert len({look["glyph"] for look in found.values()}) == len({look["symbol"] for look in found.values()}) == 8
     for look in found.values():
-        assert contrast(luminance(look["color"]), luminance("#ffffff")) >= 2.9
+        assert contrast(luminance(look["color"]), luminance("#ffffff")) >= 3
         assert contrast(luminance(look["color"]), luminance("#1e1e1e")) >= 3
+
+
+@pytest.mark.parametrize("missing", MISSING_CONES)
+def test_colours_are_told_apart_by_those_who_lack_a_kind_of_cone_and_mean_one_thing(
+    full_tab: Tab, missing: str
+) -> None:
+    strategies = {look["color"] for look in looks([row_of(strategy) for strategy in STRATEGIES]).values()}
+    others = {look["color"] for look in looks([row_of(name) for name in (*STRATEGIES, "a", "b", "c")]).values()}
+    bars = full_tab.page.evaluate(
+        """["parts", "slots"].flatMap((kind) => document.querySelector(`[data-chart=${kind}]`).data
+            .filter(({ type }) => type === "bar")
+            .map(({ uid, marker }) => [uid, marker.color, marker.pattern.shape]))"""
+    )
+    parts = {uid: color for uid, color, _ in bars if uid in PARTS}
+    assert len({shape for uid, _, shape in bars if uid in PARTS}) == len(parts) == len(PARTS)
+    machine = [color for uid, color, _ in bars if uid.endswith("_share")]
+    assert len({shape for uid, _, shape in bars if uid.endswith("_share")}) == len(machine) == 2
+    for one, other in (*combinations(strategies, 2), *product(others, [*parts.values(), *machine])):
+        assert math.dist(lab(one, missing), lab(other, missing)) > 16, (one, other)
+    for one, other in pairwise(parts.values()):  # light and dark in turn
+        assert abs(lab(one)[0] - lab(other)[0]) > 20, (one, other)
 
 
 # The summary
@@ -577,8 +674,18 @@ def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
 def test_the_summary_of_a_mixed_run_warns_and_has_no_ratios() -> None:
     text = summary(mixed_run([*CLASSES.values()]).as_json())
     assert MIXED_WARNING in text.replace("\\", "")
-    [[heading, *_]] = rendered_tables(text)
-    assert not any("×" in cell for cell in heading)
+    [[heading, *rows]] = rendered_tables(text)
+    assert heading == ["user class", "pages/s", "p50 ms", "p95 ms", "p99 ms", "statements"]
+    assert all(all(row) for row in rows)
+    assert text.count("told by rounds") == 1
+
+
+def test_the_facts_name_as_many_users_as_the_headline() -> None:
+    result = rounds_of([*CLASSES.values()][:2])
+    for users, told in ((4, 4), (None, 10)):  # measured with so many; asked for were 10
+        for row in result.strategies:
+            row["users"] = users
+        assert f"users: {told} ·" in summary(result.as_json())
 
 
 names = st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE) | st.text("|\\`*_<>&#-+=.1) \n~[]!@", min_size=1)
@@ -610,7 +717,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
 @pytest.fixture
 def comparison(tmp_path: Path, full: Result) -> Path:
     path = tmp_path / "run_comparison.json"
-    path.write_text(contents(full)["comparison.json"])
+    path.write_text(FILES["comparison.json"](full))
     return path
 
 
@@ -649,26 +756,46 @@ def changed(content: dict[str, Any], **changes: Any) -> bytes:
 
 
 BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
-    "not JSON": (lambda content: b"user_class,stack\n", "no JSON"),
+    "not JSON": (lambda content: b"user_class,stack\n", "no JSON: Expecting value: line 1 column 1"),
     "not text": (lambda content: b"\xff\xfe\x00", "no JSON"),
-    "too deep": (lambda content: b"[" * 100_000, "no JSON"),
+    "too deep": (lambda content: b"[" * 100_000, "no JSON: nested too deep"),
+    "half a character": (lambda content: changed(content, headline=["\ud800"]), "surrogates not allowed"),
+    "no number": (lambda content: changed(content, reference=float("nan")), "NaN is not of JSON"),
+    "no end of a number": (lambda content: changed(content, reference=float("-inf")), "-Infinity is not of JSON"),
+    "too many digits": (lambda content: b'{"dbkit_comparison": ' + b"1" * 5000 + b"}", "no JSON: Exceeds the limit"),
     "a list": (lambda content: b"[]", "no comparison"),
     "other JSON": (lambda content: b'{"stats": []}', "no comparison"),
     "of another version": (lambda content: changed(content, dbkit_comparison=FORMAT + 1), f"format {FORMAT + 1}"),
-    "a row lacks keys": (lambda content: changed(content, strategies=[{"user_class": "A"}]), "strategies[0] lacks"),
-    "a row is none": (lambda content: changed(content, slots=[1]), "slots[0] is no object"),
-    "a list is none": (lambda content: changed(content, verdicts={}), "verdicts is no list"),
-    "a figure is none": (
-        lambda content: changed(content, slots=[content["slots"][0] | {"p95_ms": "<b>"}]),
-        "slots[0] has a p95_ms that is no number",
+    "of no version": (lambda content: changed(content, dbkit_comparison="a\nb"), "dbkit_comparison: 1 was expected"),
+    "a part is missing": (lambda content: changed({"dbkit_comparison": FORMAT}), "'state' is a required property"),
+    "a row lacks keys": (
+        lambda content: changed(content, strategies=[{"user_class": "A"}]),
+        "strategies[0]: 'stack' is a required property",
     ),
-    "a class is unknown": (lambda content: changed(content, strategies=[], slots=[]), "has no row"),
-    "a plan lacks keys": (
-        lambda content: changed(content, plans=[content["plans"][0] | {"statements": [{"sql": ""}]}]),
-        "plans[0]",
+    "a row is none": (lambda content: changed(content, slots=[1]), "slots[0]: 1 is not of type 'object'"),
+    "a list is none": (lambda content: changed(content, verdicts={}), "verdicts: {} is not of type 'array'"),
+    "a figure is too large": (
+        lambda content: changed(content, slots=[content["slots"][0] | {"p95_ms": 1e15 + 1}]),
+        "slots[0].p95_ms: 1000000000000001.0 is greater than",
     ),
-    "a timeline lacks keys": (lambda content: changed(content, timeline={}), "timeline"),
-    "a part is missing": (lambda content: changed(content, measured_on=None), "measured_on"),
+    "a figure has no end": (
+        lambda content: changed(content, slots=[content["slots"][0] | {"p95_ms": -3}]).replace(b"-3,", b"1e999,"),
+        "slots[0].p95_ms: inf is greater than",
+    ),
+    "an interval has one end": (
+        lambda content: changed(content, verdicts=[content["verdicts"][0] | {"low": 0.5, "high": None}]),
+        "verdicts[0].high: None is not of type 'number'",
+    ),
+    "the reference is a number": (lambda content: changed(content, reference=5), "reference: 5 is not of type"),
+    "long and on several lines": (
+        lambda content: changed(content, warnings=["a", {"b\n" * 9999: 1}]),
+        "warnings[1]: {",
+    ),
+    "measured at no time": (
+        lambda content: changed(content, measured_on={"measured_at": "today"}),
+        "measured_on.measured_at: 'today' is not a 'date-time'",
+    ),
+    "a timeline lacks keys": (lambda content: changed(content, timeline={}), "timeline: 'window_s' is a required"),
 }
 
 
@@ -683,7 +810,56 @@ def test_a_file_that_is_no_comparison_is_refused_in_a_line(
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+    assert len(err) < 500
     assert [*tmp_path.iterdir()] == [path]
+
+
+def places(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The keys that lead to each value in JSON; of a list to the first."""
+    inside = value.items() if isinstance(value, dict) else [(0, value[0])] if isinstance(value, list) and value else []
+    for key, one in inside:
+        yield (*at, key)
+        yield from places(one, (*at, key))
+
+
+DEEP: list[Any] = []
+for _ in range(300):
+    DEEP = [DEEP]
+GONE = object()
+ROUNDS, MIXED_RUN = (
+    json.loads(json.dumps(result.as_json()))
+    for result in (rounds_of([*CLASSES.values()][:2], rounds=3), mixed_run([*CLASSES.values()][:2]))
+)
+NUMBERS = (0, -1, 0.5, 10**400, -1e300, float("inf"))
+VALUES: tuple[object, ...] = (GONE, None, True, *NUMBERS, "", "x", "a\nb" * 999, [], [1], {}, {"a": 1}, DEEP)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    st.sampled_from([(content, place) for content in (ROUNDS, MIXED_RUN) for place in places(content)]),
+    st.sampled_from(VALUES),
+)
+def test_a_file_with_anything_anywhere_is_refused_or_a_report_is_made(
+    found: tuple[dict[str, Any], Sequence[str | int]], value: object
+) -> None:
+    content, place = copy.deepcopy(found[0]), found[1]
+    around: Any = content
+    for key in place[:-1]:
+        around = around[key]
+    if value is GONE:
+        del around[place[-1]]
+    else:
+        around[place[-1]] = value
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x_comparison.json"
+        path.write_text(json.dumps(content))
+        try:
+            read = read_comparison(str(path))
+        except DbkitError as refused:
+            assert "\n" not in str(refused)
+            return
+    assert report(read).encode()
+    assert summary(read).encode()
 
 
 def test_files_that_cannot_be_read_or_written_are_refused_in_a_line(
@@ -695,9 +871,32 @@ def test_files_that_cannot_be_read_or_written_are_refused_in_a_line(
         ((str(tmp_path),), "cannot be read"),
         ((here, "--output", str(comparison / "x.html")), "choose another place with --output"),
         ((here, "--summary", str(comparison / "x.md")), "choose another place with --summary"),
-        ((here, "--output", here), "holds the results themselves"),
     ):
         code, _, err = run(capsys, monkeypatch, *arguments)
         assert code == 2
         assert words in err
         assert err.count("\n") == 1
+
+
+def test_no_two_files_are_the_same_however_they_are_spelled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comparison: Path
+) -> None:
+    monkeypatch.chdir(comparison.parent)
+    link, folder = Path("link.html"), Path("folder")
+    link.symlink_to(comparison.name)
+    folder.symlink_to(".")
+    before = comparison.read_bytes()
+    for arguments, one, other in (
+        (("--output", str(comparison)), "the file to read", "--output"),
+        (("--output", f"./{comparison.name}"), "the file to read", "--output"),
+        (("--output", str(link)), "the file to read", "--output"),
+        (("--summary", f"folder/folder/{comparison.name}"), "the file to read", "--summary"),
+        (("--output", "o.html", "--summary", "./o.html"), "--output", "--summary"),
+        (("--summary", "folder/run_report.html"), "--output", "--summary"),
+    ):
+        code, out, err = run(capsys, monkeypatch, comparison.name, *arguments)
+        assert (code, out) == (2, "")
+        assert f"{one} and {other} are the same file" in err
+        assert err.count("\n") == 1
+    assert {*Path().iterdir()} == {Path(comparison.name), link, folder}
+    assert comparison.read_bytes() == before

@@ -6,7 +6,7 @@ the class `dbkit`. What they show is computed by `dbkit.result`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -20,8 +20,8 @@ from dbkit.formats import number, ratio
 def templates() -> Environment:
     """The templates, with everything escaped in those of HTML.
 
-    Filters: `number` and `ratio` for figures as people read them, `exact` for a figure as the CSV files have it, and
-    `by_class` for a list of verdicts, to look one up.
+    Filters: `number` and `ratio` for figures as people read them, `exact` for a figure as the CSV files have it,
+    `by_class` for a list of verdicts, to look one up, and `known_in` for columns of rows, to leave out empty ones.
     """
     environment = Environment(
         loader=PackageLoader(__name__, ""),
@@ -32,7 +32,7 @@ def templates() -> Environment:
         auto_reload=False,  # looking for newer files takes longer than the tables
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    environment.filters.update(number=number, ratio=ratio, exact=_exact, by_class=_by_class)
+    environment.filters.update(number=number, ratio=ratio, exact=_exact, by_class=_by_class, known_in=_known_in)
     return environment
 
 
@@ -47,3 +47,7 @@ def _exact(value: object) -> object:
 
 def _by_class(verdicts: list[Mapping[str, object]]) -> dict[object, Mapping[str, object]]:
     return {verdict["user_class"]: verdict for verdict in verdicts}
+
+
+def _known_in(columns: Mapping[str, object], rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    return {name: about for name, about in columns.items() if any(row[name] is not None for row in rows)}

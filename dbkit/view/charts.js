@@ -7,18 +7,22 @@
 const dbkitCharts = (() => {
   "use strict";
 
-  const PARTS = {  // of the response time, in the order in which they begin
-    queue_ms: { name: "queue", color: "#b8860b", pattern: "/" },
-    pool_ms: { name: "pool", color: "#c77bb0", pattern: "x" },
-    connect_ms: { name: "connect", color: "#d55e00", pattern: "." },
-    db_ms: { name: "db", color: "#2a78b5", pattern: "" },
-    client_ms: { name: "client", color: "#12a37a", pattern: "\\" },
+  /* Of the response time, in the order in which they begin. Violet is no strategy's colour; neighbours are light and dark. */
+  const PARTS = {
+    queue_ms: { name: "queue", color: "#33207a", pattern: "/", onIt: "#fff" },
+    pool_ms: { name: "pool", color: "#bab6e8", pattern: "x", onIt: "#33207a" },
+    connect_ms: { name: "connect", color: "#f8f6ff", pattern: ".", onIt: "#33207a" },
+    db_ms: { name: "db", color: "#5b3fc0", pattern: "", onIt: "#fff" },
+    client_ms: { name: "client", color: "#d9cef7", pattern: "\\", onIt: "#33207a" },
   };
   const COUNTS = { statements: "statements", round_trips: "round trips", rows: "rows" };
   const SHARES = [0, 0.5, 0.9, 0.99, 0.999, 0.9999];
   const LONGEST_NAME = 30;
   const ROW_PX = 23;
-  const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+  const CONFIG = {
+    displaylogo: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false,
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
+  };
 
   // Words and numbers
 
@@ -77,7 +81,8 @@ const dbkitCharts = (() => {
     }, CONFIG);
   };
 
-  const entryWidth = (looks) => Math.min(Math.max(8, ...Object.keys(looks).map((name) => name.length)), LONGEST_NAME) * 6.6 + 8;
+  /* In pixels, of the longest name in the legend; other entries than classes have up to 15 letters. */
+  const entryWidth = (looks) => Math.min(Math.max(15, ...Object.keys(looks).map((name) => name.length)), LONGEST_NAME) * 6.6 + 8;
 
   /* Below the chart, a group for each strategy, so that fifteen classes stay readable. */
   const legend = (element, looks) => ({
@@ -177,13 +182,13 @@ const dbkitCharts = (() => {
     const traces = inOrder(seriesOfSlots(rows, column), looks).map((each) => pointsOverTime(each, looks, yTitle, 0.9, size));
     const began = rows.map((row) => row.began_s);
     const width = rows.map((row) => row.seconds);
-    const others = { steal_share: ["stolen by the hypervisor", "#d55e00", ""], other_cpu_share: ["used by other processes", "#6b6b6b", "/"] };
-    for (const [share, [name, color, shape]] of Object.entries(others)) {
+    const others = { steal_share: ["the hypervisor", ""], other_cpu_share: ["other processes", "/"] };
+    for (const [share, [name, shape]] of Object.entries(others)) {
       traces.push({
         uid: share, name, type: "bar", x: began, y: rows.map((row) => row[share]), width, offset: 0, yaxis: "y2",
-        legendgroup: "machine", legendgrouptitle: { text: "the machine" },
-        marker: { color, line: { width: 0 }, pattern: { shape, size: 4, fgcolor: color, bgcolor: "rgba(0,0,0,0)" } },
-        text: rows.map((row) => `${number((row[share] || 0) * 100)} % ${name}<br>while ${plain(row.user_class)} ran`),
+        legendgroup: "machine", legendgrouptitle: { text: "CPU taken by" },
+        marker: { color: ink(element), line: { width: 0 }, pattern: { shape, size: 4, fgcolor: ink(element), bgcolor: "rgba(0,0,0,0)" } },
+        text: rows.map((row) => `${number((row[share] || 0) * 100)} % taken by ${name}<br>while ${plain(row.user_class)} ran`),
         textposition: "none", hovertemplate: "%{text}<extra></extra>",
       });
     }
@@ -202,17 +207,19 @@ const dbkitCharts = (() => {
     const places = names.map((_, place) => place);
     const totals = rows.map((row) => Object.keys(PARTS).reduce((sum, part) => sum + (row[part] || 0), 0));
     const gap = Math.max(...totals, 0) * 0.012;
-    const bar = (column, name, color, shape, more) => ({
+    const outline = ink(element, 0.6);  // light parts and dark ones end where they end, on any ground
+    const bar = (column, name, marker, more) => ({
       uid: column, name, type: "bar", orientation: "h", y: places, x: rows.map((row) => row[column]),
-      marker: { color, line: { width: 0 }, pattern: { shape, size: 5, solidity: 0.35, fgcolor: "rgba(255,255,255,0.75)", fillmode: "overlay" } },
+      marker: { line: { width: 0.8, color: outline }, ...marker },
       text: rows.map((row) => `${name}: ${number(row[column])} ms`), textposition: "none",
       hovertext: rows.map((row, place) => `${name}: ${number(row[column])} ms<br>${plain(row.user_class)}: ${number(totals[place])} ms in all`),
       hovertemplate: "%{hovertext}<extra></extra>", ...more,
     });
-    const traces = Object.entries(PARTS).map(([column, { name, color, pattern }]) => bar(column, name, color, pattern));
-    traces.push(bar("hop_ms", "hop (outside)", "rgba(0,0,0,0)", "", {
+    const traces = Object.entries(PARTS).map(([column, { name, color, pattern: shape, onIt }]) =>
+      bar(column, name, { color, pattern: { shape, size: 5, solidity: 0.3, fgcolor: onIt, fillmode: "overlay" } }));
+    const around = { width: rows.map((row) => (row.hop_ms > gap / 8 ? 0.8 : 0)), color: outline };
+    traces.push(bar("hop_ms", "hop (outside)", { color: "rgba(0,0,0,0)", line: around, pattern: { shape: "/", size: 5, fgcolor: outline } }, {
       base: totals.map((total) => total + gap),
-      marker: { color: "rgba(0,0,0,0)", line: { width: rows.map((row) => (row.hop_ms > gap / 8 ? 0.8 : 0)), color: ink(element, 0.6) }, pattern: { shape: "/", size: 5, fgcolor: ink(element, 0.6) } },
     }));
     return draw(element, traces, {
       height: 96 + ROW_PX * names.length, barmode: "stack", bargap: 0.28, showlegend: true,

@@ -96,6 +96,7 @@
     if (asking || !isChosen() || document.hidden) return;
     asking = true;
     clearTimeout(timer);
+    const began = performance.now();
     try {
       await loadCharts();
       const answer = await fetch(new URL(`state?version=${version}`, PATH), { cache: "no-store" });
@@ -116,7 +117,7 @@
       loading = typeof dbkitCharts === "undefined" ? null : loading;
     } finally {
       asking = false;
-      timer = setTimeout(ask, ASK_EVERY_MS);
+      timer = setTimeout(ask, Math.max(0, ASK_EVERY_MS - (performance.now() - began)));
     }
   };
 
