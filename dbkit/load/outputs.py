@@ -75,4 +75,6 @@ class Outputs:
             self._printed = True
             sys.stderr.flush()
             print_result(result)
+            if self._load.options.report:
+                print(f"report: {self._load.options.report}")
             sys.stdout.flush()
