@@ -19,10 +19,10 @@ def number(value: float | None) -> str:
 
 
 def ratio(verdict: Mapping[str, Any] | None) -> str:
-    """A verdict in a table's cell: `1.31 [1.22, 1.40]`, `no difference [0.97, 1.04]`, `too few rounds`, or nothing."""
+    """A verdict in a table's cell: `1.31 [1.22, 1.40]`, `not shown [0.97, 1.04]`, `too few rounds`, or nothing."""
     if verdict is None or verdict["ratio"] is None:
         return ""
     if verdict["low"] is None:
         return "too few rounds"
     interval = f"[{verdict['low']:.2f}, {verdict['high']:.2f}]"
-    return f"{verdict['ratio']:.2f} {interval}" if verdict["shown"] else f"no difference {interval}"
+    return f"{verdict['ratio']:.2f} {interval}" if verdict["shown"] else f"not shown {interval}"

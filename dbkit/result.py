@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dbkit.cost import COUNTS
+from dbkit.cost import COUNTS, PARTS
 from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
 from dbkit.slot import PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
 from dbkit.tally import TIMES, Tally
@@ -45,6 +45,8 @@ QUANTITIES: dict[str, Quantity] = {
 CURVE_SHARES = (0.0, *(step / 20 for step in range(1, 19)), 0.925, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9999)
 """Where the curve of a class's response times is read; as far as it has pages enough for."""
 
+CONNECTING_SHARE = 0.05
+"""Of the response time: beyond this the pool is too small for the users, and its connections come and go."""
 SIGNIFICANT_DIGITS = 6
 """Of every figure in a result, so that all outputs say the same; more would be noise."""
 
@@ -245,7 +247,7 @@ def result_of_mixed_run(
     *,
     seconds: float,
     users: int,
-    mixed: bool,
+    chosen: int,
     end: str,
     measured_on: dict[str, Any],
     ran_s: float = 0.0,
@@ -255,14 +257,14 @@ def result_of_mixed_run(
 ) -> Result:
     """The result of a run without rounds: `tallies` by class, over `seconds`, with up to `users` users of all classes.
 
-    It is `mixed` where several classes were chosen, whether or not all have served pages, or read any.
+    It is mixed where several classes were `chosen`, whether or not all have served pages, or read any.
     It was cut short where it ran for `ran_s`, a second or more less than `planned_s`. Without `parts` rows
     leave out the percentiles of each part, which take most of the work.
     """
     strategies = []
     for name, tally in tallies.items():
         row = _blank_row(user_classes[name], end) | {
-            "users": None if mixed else users,
+            "users": users if chosen == 1 else None,
             "pages": tally.pages,
             "failures": tally.failures,
             "unfinished": tally.unfinished,
@@ -273,7 +275,12 @@ def result_of_mixed_run(
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
     cut_short = planned_s is not None and ran_s <= planned_s - 1
     warnings = [f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run"] if cut_short else []
-    warnings += [MIXED_WARNING] if mixed else []
+    mixed = chosen > 1
+    if len(strategies) > 1:
+        warnings.append(MIXED_WARNING)
+    elif mixed and strategies:
+        only = strategies[0]["user_class"]
+        warnings.append(f"of {chosen} classes only {only} read pages; give {chosen} users or more, or name the classes")
     return Result(
         strategies=strategies,
         slots=[],
@@ -396,6 +403,9 @@ def _warnings_of_classes(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row["failures"]
     ]
+    connecting = [row["user_class"] for row in rows if _connecting_share(row) >= CONNECTING_SHARE]
+    if connecting:
+        warnings.append(f"pages of {', '.join(connecting)} spent time on opening connections; raise --pool-size")
     if unmeasured := [row["user_class"] for row in rows if row["rounds"] and not row["pages"] + row["unfinished"]]:
         warnings.append(f"no page of {', '.join(unmeasured)} began in its slots' measured time; raise --slot-time")
     return warnings
@@ -413,6 +423,11 @@ def _warnings_of_empty_slots(rows: Sequence[Row]) -> list[str]:
 
 def _most_common(values: Iterable[str]) -> str | None:
     return next((value for value, _ in Counter(values).most_common(1)), None)
+
+
+def _connecting_share(row: Row) -> float:
+    """The share of the mean response time in which connections were opened."""
+    return (row["connect_ms"] or 0) / (sum(row[part] or 0 for part in PARTS) or 1)
 
 
 def _weighted(rows: Sequence[Row], column: str) -> float | None:

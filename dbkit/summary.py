@@ -16,7 +16,8 @@ from dbkit.view import templates
 
 def summary(content: Mapping[str, Any]) -> str:
     """Markdown as GitHub renders it, from the content of a comparison's JSON file."""
-    return templates().get_template("summary.md").render(content=content, facts=facts(content), md=_escaped)
+    text = templates().get_template("summary.md").render(content=content, facts=facts(content), md=_escaped)
+    return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def facts(content: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The comparison: every user class alone, in short turns, in random order, in several rounds.
 
-    locust -f locustfiles/rounds.py --headless -u 10 --csv results/run
-    locust -f locustfiles/rounds.py --headless -u 10 --rounds 20 PsycopgJoined AsyncpgJoined
+    locust -f locustfiles/rounds.py --headless -u 10 --pool-size 10 --csv results/run
+    locust -f locustfiles/rounds.py --headless -u 10 --pool-size 10 --rounds 20 PsycopgJoined AsyncpgJoined
 
 Classes that take turns do not hold each other up, and what drifts meanwhile drifts for all of them alike. The users are
 those of compare.py; copy both files to compare your own.

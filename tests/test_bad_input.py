@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -212,3 +213,20 @@ def test_seeding_tells_a_mistake_on_one_line(
     assert re.fullmatch(r"seed\.py: error: .+\n", done.stderr)
     assert said in done.stderr
     assert SECRET not in done.stderr
+
+
+def test_the_page_of_options_names_each_with_its_variable_and_default() -> None:
+    script = (
+        "import json, locust; from locust.argument_parser import get_empty_argument_parser as parser;"
+        "from dbkit.load.options import add_options; made = parser(); add_options(made); options = made._actions;"
+        "ours = [each for each in options if (each.env_var or '').startswith('DBKIT_')];"
+        "print(json.dumps([[each.option_strings[0], each.env_var, each.default] for each in ours]))"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    rows = [line for line in (REPOSITORY / "docs/options.md").read_text().splitlines() if line.startswith("| `--")]
+    options = json.loads(printed.stdout)
+    assert len(rows) == len(options) > 10
+    for (flag, variable, default), row in zip(options, rows, strict=True):
+        assert row.startswith(f"| `{flag}` | `{variable}` |")
+        shown = f"{default:g}" if isinstance(default, float) else default
+        assert default in (None, "") or f"default {shown}" in row

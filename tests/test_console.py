@@ -188,7 +188,7 @@ def test_a_difference_that_is_not_shown_is_called_so_and_too_few_rounds_too() ->
     speeds, _ = tables(printed(result([row(name) for name in names], [too_few, alike])))
     assert "× AsyncpgCore" in speeds[0]
     assert "too few rounds" in speeds[1]
-    assert "no difference [0.96, 1.06]" in speeds[2]
+    assert "not shown [0.96, 1.06]" in speeds[2]
 
 
 # Terminals and pipes

@@ -339,6 +339,8 @@ def test_failures_are_grouped_under_messages_that_give_nothing_away(changed_url:
         report = run.stderr[run.stderr.index("Error report") :]
         assert all(name in report for name in FAILURES)
         messages = {row["Error"] for row in run.rows("failures")} | {str(page.failure) for page in run.pages}
+        warnings = json.loads((run.folder / "run_comparison.json").read_text())["warnings"]
+        assert "raises psycopg failed most often with: ValueError: no page today" in warnings
         for message, hidden in itertools.product(messages, HIDDEN):
             assert hidden not in message
         # every failure is a page's, and none goes round Locust's statistics

@@ -230,7 +230,7 @@ def test_a_mixed_run_says_what_it_gets_wrong() -> None:
     def mixed(*names: str) -> Result:
         tallies = {name: tally(PAGES[name], 30) for name in names}
         return result_of_mixed_run(
-            tallies, USER_CLASSES, seconds=2, users=5, mixed=len(names) > 1, end="rollback", measured_on={}
+            tallies, USER_CLASSES, seconds=2, users=5, chosen=len(names), end="rollback", measured_on={}
         )
 
     assert MIXED_WARNING in mixed("Fast", "Slow").warnings
@@ -240,6 +240,21 @@ def test_a_mixed_run_says_what_it_gets_wrong() -> None:
         ("Slow", 50),
     ]
     assert mixed("Slow", "Fast").verdicts == []
+
+
+# What keeps a comparison from being one
+
+
+def test_pages_that_spent_time_on_opening_connections_are_warned_of() -> None:
+    slots = [slot(0, 1, "Fast", tally(100, 50, connect_ms=4.0)), slot(1, 1, "Slow", tally(100, 50, connect_ms=1.0))]
+    assert "pages of Fast spent time on opening connections; raise --pool-size" in result_of(slots).warnings
+
+
+def test_of_several_classes_those_that_did_not_run_are_missed() -> None:
+    tallies = {"Fast": tally(300, 30)}
+    result = result_of_mixed_run(tallies, USER_CLASSES, seconds=2, users=1, chosen=3, end="rollback", measured_on={})
+    assert (result.mixed, MIXED_WARNING in result.warnings) == (True, False)
+    assert result.warnings == ["of 3 classes only Fast read pages; give 3 users or more, or name the classes"]
 
 
 # Slots in which no page was served

@@ -75,7 +75,9 @@ def merge(tallies: Tallies, others: Tallies) -> None:
 
 
 def table(tallies: Tallies) -> dict[str, Row]:
-    result = result_of_mixed_run(tallies, USER_CLASSES, seconds=3, users=10, mixed=True, end="rollback", measured_on={})
+    result = result_of_mixed_run(
+        tallies, USER_CLASSES, seconds=3, users=10, chosen=len(tallies), end="rollback", measured_on={}
+    )
     return {row["user_class"]: row for row in result.strategies}
 
 

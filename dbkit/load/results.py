@@ -59,7 +59,7 @@ class Results:
         self._most_users = 0
         self._user_classes: dict[str, UserClass] = {}
         self._page_functions: dict[str, Any] = {}
-        self._mixed = False
+        self._chosen = 0
 
     def on_test_start(self, environment: Environment, **_: Any) -> None:
         """Forget the last result; describe what is measured on."""
@@ -71,7 +71,7 @@ class Results:
         self._most_users = 0
         # as they are now: the class picker may choose others before this run's result is made
         self._user_classes, self._page_functions = load.user_classes, load.page_functions
-        self._mixed = len(environment.user_classes) > 1
+        self._chosen = len(environment.user_classes)
         self._rounds = None
         if isinstance(environment.shape_class, RoundsShape):
             self._rounds = Rounds(
@@ -135,6 +135,7 @@ class Results:
                 measured_on=self._describe(),
                 reference=options.reference or None,
             )
+        result.warnings += self._reasons_of_failures(result)
         self._set(result, finished=True)
 
     def add_plans(self) -> None:
@@ -142,9 +143,9 @@ class Results:
         load, result = self._load, self.result
         if result is None or not load.needs_database:
             return
-        served = {row["user_class"] for row in result.strategies if row["pages"] > row["failures"]}
+        served = [row["user_class"] for row in result.strategies if row["pages"] > row["failures"]]
         functions: dict[str, Any] = {}
-        for user_class in sorted(served):
+        for user_class in served:
             name, function = self._user_classes[user_class].strategy, self._page_functions[user_class]
             if functions.setdefault(name, function) is not function:
                 functions[f"{name} of {user_class}"] = function  # another one of the same name
@@ -172,6 +173,19 @@ class Results:
         finally:
             loop_thread.stop()
 
+    def _reasons_of_failures(self, result: Result) -> list[str]:
+        """What the pages of each class that failed most often failed with, as Locust has counted it."""
+        runner: Any = self._load.environment.runner
+        reasons = []
+        for row in result.strategies if result.strategies else ():
+            errors = [
+                each for each in runner.errors.values() if (each.method, each.name) == (row["stack"], row["strategy"])
+            ]
+            if row["failures"] and errors:
+                most = max(errors, key=lambda error: error.occurrences)
+                reasons.append(f"{row['user_class']} failed most often with: {most.error}")
+        return reasons
+
     def _mixed_run(self, ended_s: float, *, whole: bool) -> Result:
         load, options = self._load, self._load.test_options
         # what workers have not reported yet would look like a dip, and lower the rates
@@ -184,7 +198,7 @@ class Results:
             self._user_classes,
             seconds=seconds,
             users=self._most_users,
-            mixed=self._mixed,
+            chosen=self._chosen,
             end=options.end,
             measured_on=self._describe(),
             ran_s=ended_s - load.began_s,
@@ -198,6 +212,8 @@ class Results:
         done = self._rounds.counted
         result = self._rounds.result(done, self._describe(), quantities)
         _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
+        if (measured := len(result.strategies)) < len(self._user_classes):
+            result.headline.insert(0, f"So far {measured} of {len(self._user_classes)} classes have been measured.")
         return result
 
     @property

@@ -21,7 +21,8 @@ const dbkitCharts = (() => {
   const ROW_PX = 23;
   const CONFIG = {
     displaylogo: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false,
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "resetScale2d", "sendChartToCloud"],
+    doubleClick: "autosize", // to reset would go back to what was drawn first, of which a run has outgrown the ranges
   };
 
   // Words and numbers
