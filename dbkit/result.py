@@ -83,15 +83,14 @@ class Result:
     plans: list[Row] = field(default_factory=list)
     """Each strategy's SQL and how the server ran it: see `dbkit.plans`."""
 
-    def take_verdicts(self, earlier: Result | None) -> None:
+    def take_verdicts(self, earlier: Result) -> None:
         """Have the verdicts of an `earlier` result of the same run, as long as none are made anew."""
-        if earlier is not None:
-            self.reference, self.verdicts = earlier.reference, earlier.verdicts
-            self.against_fastest = [
-                verdict
-                for verdict in earlier.against_fastest
-                if verdict["reference"] == self.strategies[0]["user_class"]  # another may have come to be the fastest
-            ]
+        self.reference, self.verdicts = earlier.reference, earlier.verdicts
+        self.against_fastest = [
+            verdict
+            for verdict in earlier.against_fastest
+            if verdict["reference"] == self.strategies[0]["user_class"]  # another may have come to be the fastest
+        ]
         self.headline = headline(self.strategies, self.verdicts, self.against_fastest)
 
     def as_json(self) -> dict[str, Any]:

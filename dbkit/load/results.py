@@ -92,8 +92,7 @@ class Results:
             result = self._rounds_so_far(["pages_per_s"])
             self._due_s = began_s + (time.perf_counter() - began_s) / VERDICTS_SHARE
         else:
-            result = self._rounds_so_far([])
-            result.take_verdicts(self.result)
+            result = self._rounds_so_far([], earlier=self.result)
         self._set(result, finished=False)
 
     def whole_so_far(self) -> Result | None:
@@ -177,7 +176,7 @@ class Results:
         """What the pages of each class that failed most often failed with, as Locust has counted it."""
         runner: Any = self._load.environment.runner
         reasons = []
-        for row in result.strategies if result.strategies else ():
+        for row in result.strategies:
             errors = [
                 each for each in runner.errors.values() if (each.method, each.name) == (row["stack"], row["strategy"])
             ]
@@ -207,10 +206,13 @@ class Results:
             parts=whole,
         )
 
-    def _rounds_so_far(self, quantities: Collection[str]) -> Result:
+    def _rounds_so_far(self, quantities: Collection[str], earlier: Result | None = None) -> Result:
+        """With new verdicts on the `quantities`, or else with those of an `earlier` result."""
         assert self._rounds is not None
         done = self._rounds.counted
         result = self._rounds.result(done, self._describe(), quantities)
+        if earlier is not None:
+            result.take_verdicts(earlier)
         _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
         if (measured := len(result.strategies)) < len(self._user_classes):
             result.headline.insert(0, f"So far {measured} of {len(self._user_classes)} classes have been measured.")
