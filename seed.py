@@ -8,13 +8,12 @@ import sys
 from dataclasses import fields
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
 
 from dbkit.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
 from dbkit.database import DatabaseUrl, find_database
 from dbkit.dataset import OnProgress, Shape, check, create
 from dbkit.errors import DbkitError
+from dbkit.terminal import progress_bar
 
 QUIET_ROWS = 1_000_000
 """Up to so many rows nothing is said meanwhile where output is piped: it takes seconds."""
@@ -41,13 +40,7 @@ def _create(database: DatabaseUrl, shape: Shape, reset: bool) -> bool:
     console = Console(stderr=True)
     if not console.is_interactive:
         return create(database, shape, replace=reset, on_progress=_tell_tenths())
-    columns = (
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-        BarColumn(bar_width=None, table_column=Column(max_width=40)),
-        MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("rows", total=None)
 
         def show(done: int, total: int) -> None:

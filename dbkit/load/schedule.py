@@ -23,7 +23,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -33,7 +32,7 @@ from locust import LoadTestShape, User
 from locust.env import Environment
 from locust.runners import MasterRunner
 
-from dbkit.load.progress import slot_progress
+from dbkit.load.progress import Standing, slot_progress
 from dbkit.load.slots import CLOSE, CLOSED, MEASURE, OPEN, PARK
 from dbkit.load.state import Load
 from dbkit.load.users import AsyncPageUser
@@ -87,34 +86,6 @@ def quieten_locust() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-@dataclass
-class Standing:
-    """Where a running schedule stands."""
-
-    rounds: int
-    slots: int
-    """All that are to be run, repeats so far included."""
-    slot_s: float
-    """How long a slot takes with all that belongs to it; a guess before the first has ended."""
-    round: int = 0
-    slot: int = 0
-    """Of the present one, from 1."""
-    user_class: str = ""
-    phase: str = ""
-    slot_began_s: float = 0.0
-
-    def begin_slot(self, round_number: int, user_class: str) -> None:
-        self.round, self.user_class, self.phase = round_number, user_class, "users coming"
-        self.slot += 1
-        self.slot_began_s = time.perf_counter()
-
-    @property
-    def left_s(self) -> float:
-        """About how long the rest takes."""
-        in_slot_s = min(time.perf_counter() - self.slot_began_s, self.slot_s)
-        return (self.slots - self.slot + 1) * self.slot_s - in_slot_s
-
-
 class Conductor:
     """Runs the slots of a schedule, in a single process or in the master."""
 
@@ -156,27 +127,30 @@ class Conductor:
             logger.error("no worker is connected: start some with --worker, and then the rounds again")
             return
         self.planned = options.rounds * len(user_classes)
-        repeats_allowed = math.ceil(self.planned * REPEATS_SHARE)
-        repeats = 0
+        slots_allowed = self.planned + math.ceil(self.planned * REPEATS_SHARE)
         began_s = time.perf_counter()
-        self.standing = Standing(options.rounds, self.planned, options.warm_up + options.slot_time + BETWEEN_SLOTS_S)
+        slot_s = options.warm_up + options.slot_time + BETWEEN_SLOTS_S
+        self.standing = standing = Standing(options.rounds, self.planned, slot_s)
         try:
-            with slot_progress(options.rounds) as show, self._ended_by_sigterm():
+            with slot_progress() as show, self._ended_by_sigterm():
+
+                def run(number: int, user_class: type[User]) -> Slot:
+                    standing.begin_slot(number, user_class.__name__)
+                    show(standing)
+                    return self._run_slot(standing, user_class, server, began_s)
+
                 for number, classes in enumerate(plan(user_classes, options.rounds, options.seed), start=1):
                     again = []
                     for user_class in classes:
-                        show(number, user_class.__name__, self.planned + repeats)
-                        slot = self._run_slot(number, user_class, server, began_s)
-                        if (slot.is_disturbed or slot.incomplete) and repeats < repeats_allowed:
-                            repeats += 1
-                            self.standing.slots += 1
+                        slot = run(number, user_class)
+                        if (slot.is_disturbed or slot.incomplete) and standing.slots < slots_allowed:
+                            standing.slots += 1
                             again.append((slot, user_class))
-                        self._between_slots(began_s)
+                        self._between_slots(standing, began_s)
                     for slot, user_class in again:  # once: where others disturb all the time, that is what is measured
-                        show(number, user_class.__name__, self.planned + repeats)
-                        self._run_slot(number, user_class, server, began_s)
+                        run(number, user_class)
                         slot.replaced = True
-                        self._between_slots(began_s)
+                        self._between_slots(standing, began_s)
         finally:
             self.standing = None
             self._do_postponed()
@@ -192,14 +166,13 @@ class Conductor:
         self._postponed.append((function, result))
         return cast(Answer, result.get())
 
-    def _between_slots(self, began_s: float) -> None:
-        assert self.standing is not None
+    def _between_slots(self, standing: Standing, began_s: float) -> None:
         try:
             self.on_slot_ended()
         except Exception:  # what is shown meanwhile is no reason to lose what is measured
             logger.exception("the result so far could not be shown")
         self._do_postponed()
-        self.standing.slot_s = (time.perf_counter() - began_s) / self.standing.slot
+        standing.slot_s = (time.perf_counter() - began_s) / standing.slot
 
     def _do_postponed(self) -> None:
         while self._postponed:
@@ -228,14 +201,11 @@ class Conductor:
             handler.cancel()
 
     def _run_slot(
-        self, round_number: int, user_class: type[User], server: ServerProcesses | None, schedule_began_s: float
+        self, standing: Standing, user_class: type[User], server: ServerProcesses | None, schedule_began_s: float
     ) -> Slot:
         options, send = self._options, self._runner.send_message
-        slot = Slot(len(self.slots), round_number, user_class.__name__, options.num_users, began_s=0.0)
+        slot = Slot(len(self.slots), standing.round, user_class.__name__, options.num_users, began_s=0.0)
         number = {"slot": slot.number, "in_loop": issubclass(user_class, AsyncPageUser)}
-        standing = self.standing
-        assert standing is not None
-        standing.begin_slot(round_number, user_class.__name__)
         send(PARK)
         self._have_users(options.num_users, user_class)
         # takes some 10 ms in which nothing else runs here, so where nothing is in flight: before and after the pages

@@ -1,0 +1,23 @@
+"""A bar on the terminal while something takes long. What takes long, and what is said where there is none, is others'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+
+def progress_bar(console: Console, **options: Any) -> Progress:
+    """A bar with its description, how many of how many, and the time left, gone at the end; `options` are `Progress`'s.
+
+    What is cut where the line is too short is the description: the numbers stay whole.
+    """
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=max(console.width - 24, 1))),
+        BarColumn(bar_width=None, table_column=Column(max_width=40)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+    )
+    return Progress(*columns, console=console, transient=True, **options)
