@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from psycopg import sql
 from dbkit.database import DatabaseUrl
 from dbkit.dataset import Shape, create
 from dbkit.embedded import serve
+from tests.locust_runs import free_port
 
 PASSWORD = "s3cret/pass@word"
 PASSWORD_IN_URL = "s3cret%2Fpass%40word"
@@ -40,9 +40,7 @@ def server_url(server_folder: Path, tcp_port: int) -> str:
 
 @pytest.fixture(scope="session")
 def tcp_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import pty
 import re
 import subprocess
 import sys
-import termios
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -23,7 +20,8 @@ from rich.console import Console
 from dbkit.console import GAP, WHY_COLUMNS, print_result
 from dbkit.formats import number, ratio
 from dbkit.result import Result
-from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY
+from tests.locust_runs import LOCUST, REPOSITORY
+from tests.terminal import on_a_terminal
 
 WIDTH = 100
 STACKS = ("Psycopg", "PsycopgAsync", "Asyncpg")
@@ -228,25 +226,6 @@ def environment(url: str, **variables: str) -> dict[str, str]:
     ours = r"COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|TTY_|DBKIT_|LOCUST_|PG"
     kept = {name: value for name, value in os.environ.items() if not re.match(ours, name)}
     return {**kept, "DBKIT_DATABASE_URL": url, "TERM": "xterm-256color", **variables}
-
-
-def on_a_terminal(*command: str, width: int, variables: dict[str, str]) -> str:
-    """All that a command writes on a terminal of that width, when it has ended well."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, width))
-    child = subprocess.Popen(
-        command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=variables
-    )
-    os.close(theirs)
-    written = b""
-    try:
-        with os.fdopen(ours, "rb") as screen, suppress(OSError):  # how Linux says that the other side has been closed
-            while block := screen.read1():
-                written += block
-        assert child.wait(DEADLINE_S) == 0, written
-    finally:
-        child.kill()
-    return written.decode()
 
 
 def drawn(written: str) -> Iterator[str]:

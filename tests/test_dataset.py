@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from dbkit.database import DatabaseUrl
 from dbkit.dataset import MARK, Shape, check, create, read_shape
 from dbkit.errors import DbkitError
+from tests.terminal import on_a_terminal
 
 SEED = (sys.executable, str(Path(__file__).parents[1] / "seed.py"))
 DEADLINE_S = 60
@@ -482,34 +482,20 @@ def test_a_user_without_the_right_to_make_a_schema_is_a_clear_error(database_url
 # The terminal
 
 
-def on_a_terminal(url: str, env: Mapping[str, str]) -> str:
+def seeding_on_a_terminal(url: str, **variables: str) -> str:
     """What a run writes on a terminal."""
-    ours, theirs = pty.openpty()
-    with os.fdopen(ours, "rb") as screen:
-        child = subprocess.Popen(
-            [*SEED, "--database-url", url],
-            stdout=theirs,
-            stderr=theirs,
-            env={**os.environ, "TERM": "xterm-256color", **env},
-        )
-        os.close(theirs)
-        written = b""
-        try:
-            while block := screen.read1():
-                written += block
-        except OSError:  # how Linux says that the other side of a terminal is closed
-            pass
-        assert child.wait(DEADLINE_S) == 0
-    return written.decode()
+    return on_a_terminal(
+        *SEED, "--database-url", url, width=100, variables={**os.environ, "TERM": "xterm-256color", **variables}
+    )
 
 
 def test_a_terminal_shows_a_progress_bar_in_colour_unless_told_not_to(database_url: str) -> None:
     colour = re.compile(r"\x1b\[[0-9;]*3[0-9]")
-    written = on_a_terminal(database_url, {"NO_COLOR": ""})
+    written = seeding_on_a_terminal(database_url, NO_COLOR="")
     assert "━━━" in written
     assert "6020/6020" in written
     assert colour.search(written)
     execute(database_url, "DROP SCHEMA dbkit CASCADE")
-    written = on_a_terminal(database_url, {"NO_COLOR": "1"})
+    written = seeding_on_a_terminal(database_url, NO_COLOR="1")
     assert "━━━" in written
     assert not colour.search(written)
