@@ -19,9 +19,9 @@ from dbkit.cost import COUNTS
 from dbkit.errors import DbkitError
 from dbkit.result import SIGNIFICANT_DIGITS, Result
 from dbkit.slot import PERCENTILES, Row
-from dbkit.tally import TIMES
+from dbkit.tally import PARTS_AND_HOP
 
-FIGURES = ("pages", "failures", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *TIMES[1:])
+FIGURES = ("pages", "failures", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *PARTS_AND_HOP)
 STRATEGY_COLUMNS = (
     *("user_class", "stack", "strategy", "users", "rounds"),
     *FIGURES,

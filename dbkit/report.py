@@ -16,15 +16,11 @@ from dbkit.files import SLOT_COLUMNS, STRATEGY_COLUMNS
 from dbkit.looks import looks
 from dbkit.slot import Row
 from dbkit.summary import facts
-from dbkit.view import source, templates
+from dbkit.view import CHARTED_OF_SLOTS, source, templates
 
 MOST_SLOTS = 1500
 """With more than these the file leaves out their table and draws every few of them, so that it stays below 6 MB."""
 
-_CHARTED_OF_SLOTS = (
-    *("user_class", "began_s", "seconds", "pages_per_s", "p95_ms", "steal_share", "other_cpu_share"),
-    *("disturbed", "incomplete", "replaced"),
-)
 _CHARTED_OF_VERDICTS = ("quantity", "user_class", "reference", "ratio", "low", "high", "shown", "sentence")
 
 
@@ -39,13 +35,13 @@ def report(content: Mapping[str, Any]) -> str:
     class_looks = looks([*strategies, *slots])
     # their order is random in each round, so that every class keeps about its share
     every_nth_slot = max(math.ceil(len(slots) / MOST_SLOTS), 1)
-    drawn = [[row[name] for name in _CHARTED_OF_SLOTS] for row in slots[::every_nth_slot]]
+    drawn = [[row[name] for name in CHARTED_OF_SLOTS] for row in slots[::every_nth_slot]]
     data = {
         "looks": class_looks,
         "strategies": _only((*STRATEGY_COLUMNS, "response_curve"), strategies),
         "verdicts": _only(_CHARTED_OF_VERDICTS, content["verdicts"]),
         "against_fastest": _only(_CHARTED_OF_VERDICTS, content["against_fastest"]),
-        "slots": {"columns": _CHARTED_OF_SLOTS, "rows": drawn},
+        "slots": {"columns": CHARTED_OF_SLOTS, "rows": drawn},
         "timeline": content["timeline"],
     }
     return (

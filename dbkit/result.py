@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dbkit.cost import COUNTS, PARTS
 from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
 from dbkit.slot import PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
-from dbkit.tally import TIMES, Tally
+from dbkit.tally import PARTS_AND_HOP, Tally
 from dbkit.verdict import (
     CLIENT_CPU_MS,
     PAGES_PER_S,
@@ -305,7 +305,7 @@ def _blank_row(user_class: UserClass, end: str) -> Row:
         "pages": 0,
         "failures": 0,
         "pages_per_s": None,
-        **dict.fromkeys((*PERCENTILES, "max_ms", *COUNTS, *TIMES[1:])),
+        **dict.fromkeys((*PERCENTILES, "max_ms", *COUNTS, *PARTS_AND_HOP)),
         "client_cpu_ms": None,
         "server_cpu_ms": None,
         "end": end,

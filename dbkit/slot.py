@@ -13,7 +13,7 @@ from typing import Any
 
 from dbkit.cost import COUNTS
 from dbkit.machine import CORES
-from dbkit.tally import TIMES, Distribution, Tally
+from dbkit.tally import PARTS_AND_HOP, Distribution, Tally
 
 Row = dict[str, Any]
 
@@ -174,13 +174,13 @@ def mean_figures(tally: Tally) -> Row:
     return {
         "max_ms": tally.times["response_ms"].max_ms if tally.good_pages else None,
         **{name: per(tally.sums[name], tally.good_pages) for name in COUNTS},
-        **{name: tally.times[name].mean_ms for name in TIMES[1:]},
+        **{name: tally.times[name].mean_ms for name in PARTS_AND_HOP},
     }
 
 
 def part_percentiles(tally: Tally) -> Row:
     """Percentiles of each part of the response time, and of the hop."""
-    return {name: percentiles(tally.times[name]) for name in TIMES[1:]}
+    return {name: percentiles(tally.times[name]) for name in PARTS_AND_HOP}
 
 
 def percentiles(times: Distribution) -> Row:

@@ -16,7 +16,9 @@ from typing import Any
 
 from dbkit.cost import COUNTS, PARTS
 
-TIMES = ("response_ms", *PARTS, "hop_ms")
+PARTS_AND_HOP = (*PARTS, "hop_ms")
+"""The parts of a page's response time, and what the harness takes outside it."""
+TIMES = ("response_ms", *PARTS_AND_HOP)
 """The times of a page that are kept as distributions."""
 
 
@@ -97,7 +99,7 @@ class Tally:
         for name in COUNTS:
             self.sums[name] += int(cost[name])
         self.times["response_ms"].add(response_ms)
-        for name in TIMES[1:]:
+        for name in PARTS_AND_HOP:
             self.times[name].add(cost[name])
 
     def merge(self, other: Tally) -> None:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbkit.cost import PARTS
-from dbkit.tally import Distribution
+from dbkit.tally import PARTS_AND_HOP, Distribution
 
 WINDOW_S = 2.0
 """How long a window is at first."""
@@ -22,7 +21,6 @@ MAX_WINDOWS = 150
 SHORTEST_S = 0.5
 """Of a window at a run's beginning or end: what is shorter is left out, as a rate of it would be a guess."""
 RECENT_S = 10.0
-TIMES_SHOWN = (*PARTS, "hop_ms")
 
 
 @dataclass
@@ -31,25 +29,20 @@ class Window:
 
     pages: int = 0
     """That did not fail."""
-    failures: int = 0
     response: Distribution = field(default_factory=Distribution)
     """Their response times."""
     sums_ms: Counter[str] = field(default_factory=Counter)
     """The parts of those, added up."""
     _p95: tuple[int, float | None] = (0, None)
 
-    def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
-        if failed:
-            self.failures += 1
-            return
+    def add(self, cost: Mapping[str, float], response_ms: float) -> None:
         self.pages += 1
         self.response.add(response_ms)
-        for name in TIMES_SHOWN:
+        for name in PARTS_AND_HOP:
             self.sums_ms[name] += cost[name]  # type: ignore[assignment]
 
     def merge(self, other: Window) -> None:
         self.pages += other.pages
-        self.failures += other.failures
         self.response.merge(other.response)
         self.sums_ms.update(other.sums_ms)
 
@@ -71,7 +64,9 @@ class Timeline:
 
     def add(self, user_class: str, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
         """Add a page that has just come back; `cost` is `PageCost.as_dict()`."""
-        self._windows[self._now()][user_class].add(cost, response_ms, failed)
+        window = self._windows[self._now()][user_class]  # one without pages tells of failed ones alone
+        if not failed:
+            window.add(cost, response_ms)
 
     def note_users(self, users: int) -> None:
         """So many users are there now; to be called more often than every window, also to keep long runs small."""
@@ -86,7 +81,6 @@ class Timeline:
                 number * self.window_s,
                 user_class,
                 window.pages,
-                window.failures,
                 dict(window.response.counts),
                 window.response.sum_ms,
                 window.response.max_ms,
@@ -100,8 +94,8 @@ class Timeline:
 
     def merge_message(self, message: list[Any]) -> None:
         """Add what another process took."""
-        for began_at, user_class, pages, failures, counts, sum_ms, max_ms, sums_ms in message:
-            window = Window(pages, failures, Distribution(Counter(counts), sum_ms, max_ms), Counter(sums_ms))
+        for began_at, user_class, pages, counts, sum_ms, max_ms, sums_ms in message:
+            window = Window(pages, Distribution(Counter(counts), sum_ms, max_ms), Counter(sums_ms))
             self._windows[int(began_at // self.window_s)][user_class].merge(window)
 
     def columns(self, began_at: float, ended_at: float) -> dict[str, Any]:
@@ -140,7 +134,9 @@ class Timeline:
                 pages[name] += window.pages
                 sums_ms[name].update(window.sums_ms)
         return {
-            name: {part: sums_ms[name][part] / count for part in TIMES_SHOWN} for name, count in pages.items() if count
+            name: {part: sums_ms[name][part] / count for part in PARTS_AND_HOP}
+            for name, count in pages.items()
+            if count
         }
 
     def _now(self) -> int:

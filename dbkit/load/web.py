@@ -19,7 +19,6 @@ from locust.runners import MasterRunner
 from locust.web import WebUI
 
 from dbkit import view
-from dbkit.cost import PARTS
 from dbkit.files import FILES
 from dbkit.load.results import Results
 from dbkit.load.schedule import Conductor, RoundsShape
@@ -29,6 +28,7 @@ from dbkit.report import report
 from dbkit.result import Result
 from dbkit.slot import Row
 from dbkit.summary import summary
+from dbkit.tally import PARTS_AND_HOP
 
 TAB = {"title": "Strategies", "key": "strategies"}
 
@@ -38,11 +38,6 @@ MOUNT = """
 <script defer src="./dbkit/tab.js"></script>
 """
 """What Locust's page gets, at its end."""
-
-SLOT_COLUMNS_DRAWN = (
-    *("round", "user_class", "began_s", "seconds", "pages_per_s", "p95_ms"),
-    *("steal_share", "other_cpu_share", "disturbed", "incomplete", "replaced"),
-)
 
 DOWNLOADS: dict[str, Callable[[Result], str]] = {
     "report.html": lambda result: report(result.as_json()),
@@ -87,7 +82,7 @@ class StrategiesTab:
         """Where the run stands, and the result if it is another than the asker's `version`."""
         self._results.so_far()
         self._show()
-        known = request.args.get("version") == str(self._shown_version)
+        known = request.args.get("version") == self._shown_version
         runner: Any = self._load.environment.runner
         about = {"version": self._shown_version, "state": runner.state, "status": self._status()}
         # the result is JSON already, perhaps much of it
@@ -132,13 +127,13 @@ class StrategiesTab:
             "looks": styles,
             "strategies": [{name: row[name] for name in row if name != "parts"} for row in result.strategies],
             "parts": [
-                {name: (recent.get(row["user_class"]) or row)[name] for name in (*PARTS, "hop_ms")}
+                {name: (recent.get(row["user_class"]) or row)[name] for name in PARTS_AND_HOP}
                 | {"user_class": row["user_class"]}
                 for row in result.strategies
             ],
             "parts_are_recent": bool(recent),
             "verdicts": [verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"],
-            "slots": [{name: row[name] for name in SLOT_COLUMNS_DRAWN} for row in result.slots],
+            "slots": [{name: row[name] for name in view.CHARTED_OF_SLOTS} for row in result.slots],
             "timeline": result.timeline,
         }
 

@@ -15,6 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from dbkit.files import cell
 from dbkit.formats import number, ratio
 
+CHARTED_OF_SLOTS = (
+    *("user_class", "began_s", "seconds", "pages_per_s", "p95_ms", "steal_share", "other_cpu_share"),
+    *("disturbed", "incomplete", "replaced"),
+)
+"""What `charts.js` reads of a slot's row."""
+
 
 @cache
 def templates() -> Environment:
