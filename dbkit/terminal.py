@@ -1,4 +1,4 @@
-"""A bar on the terminal while something takes long. What takes long, and what is said where there is none, is others'."""
+"""A bar on the terminal while something takes long; what does, and what is said where there is none, is others'."""
 
 from __future__ import annotations
 
