@@ -19,9 +19,9 @@ from dbkit.arguments import (
     read_settings,
     whole_number,
 )
-from dbkit.bench import Workload, bench, check_connections
+from dbkit.bench import BENCH_STACKS, Workload, bench, check_connections
 from dbkit.comparison import read_comparison
-from dbkit.database import STACKS, find_database
+from dbkit.database import find_database
 from dbkit.dataset import read_shape
 from dbkit.files import check_distinct, write_text
 from dbkit.paging import STRATEGIES
@@ -56,8 +56,9 @@ def _bench(options: argparse.Namespace) -> None:
         print(f"pages wait for a connection: the pool has {settings.pool_capacity} for {options.concurrency} at a time")
     elif options.concurrency > settings.pool_size:
         print(f"pages open connections and close them again: the pool keeps {settings.pool_size}; see --pool-size")
-    for stack in [options.stack] if options.stack else STACKS:
-        print(f"\n{stack}, {options.concurrency} {'threads' if stack == 'psycopg' else 'asyncio tasks'}", flush=True)
+    for stack in [options.stack] if options.stack else BENCH_STACKS:
+        units = "threads" if stack == "psycopg-threads" else "asyncio tasks"
+        print(f"\n{stack}, {options.concurrency} {units}", flush=True)
         for timing in bench(database, stack, [options.strategy] if options.strategy else STRATEGIES, workload):
             print(timing, flush=True)
 
@@ -105,7 +106,7 @@ def _parse() -> argparse.Namespace:
         metavar="<number>",
         help="pages read at a time: threads, or tasks that a semaphore lets through; default 10",
     )
-    command.add_argument("--stack", choices=STACKS, help="this stack alone; default all")
+    command.add_argument("--stack", choices=BENCH_STACKS, help="this stack alone; default all")
     command.add_argument("--strategy", choices=tuple(STRATEGIES), help="this strategy alone; default all")
     add_page_size(command)
     add_database_url(command)

@@ -60,6 +60,17 @@ def seconds(minimum: float, *, above: bool = False) -> Callable[[str], float]:
     return parse
 
 
+def share(text: str) -> float:
+    """An argument type: a share, 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected a share from 0 to 1")
+    return value
+
+
 def add_database_url(parser: argparse.ArgumentParser) -> argparse.Action:
     """`--database-url`. Returns the action, for parsers that would show it somewhere."""
     return parser.add_argument(

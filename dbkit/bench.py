@@ -16,9 +16,12 @@ from time import perf_counter
 
 import sqlalchemy.exc
 
-from dbkit.database import DatabaseUrl, Settings, Stack, check_server, make_async_engine, make_engine
+from dbkit.database import ASYNC_STACKS, DatabaseUrl, Settings, Stack, check_server, make_async_engine, make_engine
 from dbkit.errors import DbkitError
 from dbkit.paging import STRATEGIES, PageFunction, read_page, read_page_async
+
+BENCH_STACKS: tuple[Stack, ...] = ("psycopg-threads", *ASYNC_STACKS)
+"""The stacks that need no Locust: psycopg reads in threads, as there is no gevent here."""
 
 ReadPages = Callable[[PageFunction], int]
 """Reads all pages, so many at a time, and returns how many todos they show."""
@@ -62,14 +65,14 @@ def check_connections(database: DatabaseUrl, workload: Workload) -> None:
 
 
 def bench(database: DatabaseUrl, stack: Stack, strategies: Iterable[str], workload: Workload) -> Iterator[Timing]:
-    """Time each of the strategies, by their names in `dbkit.paging.STRATEGIES`, on one stack.
+    """Time each of the strategies, by their names in `dbkit.paging.STRATEGIES`, on one of `BENCH_STACKS`.
 
     A strategy reads all the pages twice, and the second time counts: by then connections are open, statements prepared
     and rows in the server's memory, so that the order of the strategies does not decide.
 
     Raises DbkitError where a page cannot be read.
     """
-    reader = _threads(database, workload) if stack == "psycopg" else _tasks(database, stack, workload)
+    reader = _tasks(database, stack, workload) if stack in ASYNC_STACKS else _threads(database, workload)
     with reader as read_pages:
         for strategy in strategies:
             function = STRATEGIES[strategy]

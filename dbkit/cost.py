@@ -30,7 +30,8 @@ COUNTS = ("statements", "round_trips", "rows", "connections")
 
 
 class PageCost:
-    """The cost of one page. Asked for when made, started when entered, finished when left.
+    """The cost of one page. Asked for at `asked_s`, which is now where none is given; started when entered, finished
+    when left.
 
     Times are in seconds of `time.perf_counter`, which all threads of a process share. `statements` are those that the
     page executed; `round_trips` also counts BEGIN, COMMIT, ROLLBACK and prepares that were really sent; `rows` are
@@ -55,8 +56,8 @@ class PageCost:
         "statements",
     )
 
-    def __init__(self) -> None:
-        self.asked_s = perf_counter()
+    def __init__(self, asked_s: float | None = None) -> None:
+        self.asked_s = perf_counter() if asked_s is None else asked_s
         self.started_s = self.finished_s = self.returned_s = self.asked_s
         self.pool_s = self.connect_s = self.db_s = 0.0
         self.statements = self.round_trips = self.rows = self.connections = 0

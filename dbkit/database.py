@@ -11,7 +11,7 @@ import functools
 import getpass
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,10 +33,10 @@ EMBEDDED_FOLDER = Path(".dbkit")
 DEFAULT_CONNECT_TIMEOUT_S = 10
 SOCKET_FOLDERS = ("/var/run/postgresql", "/run/postgresql", "/tmp")
 
-Stack = Literal["psycopg", "psycopg-async", "asyncpg"]
-"""Driver and concurrency model: psycopg is sync, the other two are for asyncio."""
+Stack = Literal["psycopg", "psycopg-threads", "psycopg-async", "asyncpg"]
+"""Driver and concurrency model: psycopg under gevent, psycopg in native threads, and two drivers under asyncio."""
 STACKS: tuple[Stack, ...] = get_args(Stack)
-ASYNC_STACKS = tuple(stack for stack in STACKS if stack != "psycopg")
+ASYNC_STACKS: tuple[Stack, ...] = ("psycopg-async", "asyncpg")
 PageEnd = Literal["rollback", "commit", "autocommit"]
 SessionClose = Literal["with", "finally"]
 SESSION_CLOSES: tuple[SessionClose, ...] = get_args(SessionClose)
@@ -207,11 +207,22 @@ def default_engine() -> Engine:
     return make_engine(find_database(), Settings())
 
 
-def make_engine(database: DatabaseUrl, settings: Settings) -> Engine:
-    """A sync engine on psycopg, metered (see `dbkit.cost`). It opens no connection yet."""
+def make_engine(
+    database: DatabaseUrl,
+    settings: Settings,
+    *,
+    connect: Callable[..., psycopg.Connection[Any]] | None = None,
+    pool_class: type[MeteredQueuePool] = MeteredQueuePool,
+) -> Engine:
+    """A sync engine on psycopg, metered (see `dbkit.cost`). It opens no connection yet.
+
+    `connect` takes the place of `psycopg.connect`, and `pool_class` that of the pool.
+    """
     engine = create_engine(
-        "postgresql+psycopg://", poolclass=MeteredQueuePool, **_engine_arguments(database, "psycopg", settings)
+        "postgresql+psycopg://", poolclass=pool_class, **_engine_arguments(database, "psycopg", settings)
     )
+    if connect is not None:
+        engine.dialect.connect = connect  # type: ignore[method-assign, assignment]
     event.listen(engine, "handle_error", _cancel_abandoned_query)
     meter(engine)
     return engine

@@ -28,6 +28,7 @@ RenderedPage = list[tuple[str, list[str]]]
 
 PageFunction = Callable[[Session, int, int], RenderedPage]
 AsyncPageFunction = Callable[[AsyncSession, int, int], Awaitable[RenderedPage]]
+AnyPageFunction = PageFunction | AsyncPageFunction
 
 DEFAULT_PAGE_SIZE = 20
 
@@ -87,7 +88,7 @@ def read_page(
 
 async def read_page_async(
     engine: AsyncEngine,
-    function: PageFunction | AsyncPageFunction,
+    function: AnyPageFunction,
     page: int,
     page_size: int,
     end: PageEnd = "rollback",
@@ -108,7 +109,7 @@ async def read_page_async(
 
 
 async def _read_in(
-    session: AsyncSession, function: PageFunction | AsyncPageFunction, page: int, page_size: int, end: PageEnd
+    session: AsyncSession, function: AnyPageFunction, page: int, page_size: int, end: PageEnd
 ) -> RenderedPage:
     if inspect.iscoroutinefunction(function):
         rendered = await cast(AsyncPageFunction, function)(session, page, page_size)

@@ -44,7 +44,7 @@ class UserClass:
     strategy: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class ProcessSlot:
     """What one process that read pages tells of one slot, from the end of its warm-up until the gate was closed."""
 
@@ -55,8 +55,11 @@ class ProcessSlot:
     """Time that its threads were ready to run and waited for a core."""
     hub_lag_ms: float
     """Mean of how late the gevent hub woke a greenlet that had slept."""
-    loop_lag_ms: float | None
-    """The same of the asyncio loop, where pages are read in one."""
+    lane_lag_ms: float
+    """The same of the lane in which pages are read: hub, asyncio loop or native threads."""
+    hub_stall_ms: float
+    """The longest stall of the hub; 0 where there was none."""
+    cores: int
     machine: str
     """The name of the machine that it ran on, of which the following shares are, as far as the system tells."""
     busy_share: float | None
@@ -65,6 +68,9 @@ class ProcessSlot:
     """Of the machine's CPU time, given to others by the hypervisor."""
     pressure_share: float | None
     """Of the time, in which some task waited for a core."""
+    users_short: int = 0
+    """Users of this process that read fewer than 3 pages in the measured time."""
+    bare_pages: float | None = None
 
 
 @dataclass
@@ -86,6 +92,7 @@ class Slot:
     processes: list[ProcessSlot] = field(default_factory=list)
     measured: Tally = field(default_factory=Tally)
     warm_up: Tally = field(default_factory=Tally)
+    bare: bool = False
     incomplete: bool = False
     """A process that took part was lost, or did not report in time."""
     replaced: bool = False
@@ -157,7 +164,7 @@ class Slot:
             "core_wait_share": core_wait_share,
             "server_cpu_share": None if self.server_cpu_s is None else per(self.server_cpu_s, self.server_seconds),
             "hub_lag_ms": _mean(process.hub_lag_ms for process in self.processes),
-            "loop_lag_ms": _mean(process.loop_lag_ms for process in self.processes),
+            "loop_lag_ms": _mean(process.lane_lag_ms for process in self.processes),
             "steal_share": self.steal_share,
             "pressure_share": self.pressure_share,
             "other_cpu_share": self.other_cpu_share,

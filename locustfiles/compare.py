@@ -8,7 +8,7 @@ To compare, run them one at a time with rounds.py. A class of your own is two li
 `(session, page, page_size) -> rendered page`.
 """
 
-from dbkit.load import AsyncPageUser, SyncPageUser
+from dbkit.load import AsyncPageUser, SyncPageUser, ThreadPageUser
 from dbkit.paging import core, joined, lazy, selectin, subquery
 
 
@@ -79,4 +79,24 @@ class AsyncpgSubquery(AsyncPageUser):
 
 class AsyncpgCore(AsyncPageUser):
     stack = "asyncpg"
+    page_function = core
+
+
+class PsycopgThreadsLazy(ThreadPageUser):
+    page_function = lazy
+
+
+class PsycopgThreadsSelectin(ThreadPageUser):
+    page_function = selectin
+
+
+class PsycopgThreadsJoined(ThreadPageUser):
+    page_function = joined
+
+
+class PsycopgThreadsSubquery(ThreadPageUser):
+    page_function = subquery
+
+
+class PsycopgThreadsCore(ThreadPageUser):
     page_function = core

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dbkit.cost import PageCost
-from dbkit.database import DatabaseUrl, Settings, Stack, make_async_engine, make_engine
+from dbkit.database import ASYNC_STACKS, DatabaseUrl, Settings, Stack, make_async_engine, make_engine
 from dbkit.paging import PageFunction, RenderedPage, read_page, read_page_async
 
 DEFAULT_SETTINGS = Settings()
@@ -40,7 +40,7 @@ class StackEngine(Protocol):
 def open_stack(stack: Stack, url: str, settings: Settings = DEFAULT_SETTINGS) -> Iterator[StackEngine]:
     """An engine of `stack` on the database at `url`."""
     database = DatabaseUrl.parse(url)
-    if stack == "psycopg":
+    if stack not in ASYNC_STACKS:
         sync_engine = _Sync(database, settings)
         try:
             yield sync_engine

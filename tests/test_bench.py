@@ -15,7 +15,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from dbkit.database import STACKS, DatabaseUrl, Stack
+from dbkit.bench import BENCH_STACKS
+from dbkit.database import DatabaseUrl, Stack
 from dbkit.dataset import Shape, create
 from dbkit.models import SCHEMA
 from dbkit.paging import STRATEGIES
@@ -65,7 +66,7 @@ def timings(lines: list[str]) -> list[tuple[str, int, int]]:
 def test_every_strategy_is_timed_on_every_stack(each_url: str) -> None:
     lines = bench(each_url, *SHORT)
 
-    headings = ["psycopg, 2 threads", "psycopg-async, 2 asyncio tasks", "asyncpg, 2 asyncio tasks"]
+    headings = ["psycopg-threads, 2 threads", "psycopg-async, 2 asyncio tasks", "asyncpg, 2 asyncio tasks"]
     assert [line for line in lines if line in headings] == headings
     for heading in headings:
         first = lines.index(heading) + 1
@@ -81,15 +82,16 @@ def test_25_pages_are_500_rows(seeded_url: str) -> None:
 
 
 def test_it_says_what_was_measured(seeded_url: str) -> None:
-    chosen = ("--stack", "psycopg", "--strategy", "core", "--page-size", "7", "--pool-size", "4", "--end", "commit")
-    text = "\n".join(bench(seeded_url, *SHORT, *chosen))
+    chosen = ("--stack", "psycopg-threads", "--strategy", "core")
+    settings = ("--page-size", "7", "--pool-size", "4", "--end", "commit")
+    text = "\n".join(bench(seeded_url, *SHORT, *chosen, *settings))
 
     assert "3 pages of 7 todos, 2 at a time" in text
     assert "pool 4 + 10, end commit" in text
     assert str(DatabaseUrl.parse(seeded_url)) in text
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", BENCH_STACKS)
 def test_after_the_last_page_comes_the_first(seeded_url: str, stack: Stack) -> None:
     # 2,000 todos are pages of 600, 600, 600 and 200
     lines = bench(seeded_url, "--stack", stack, "--strategy", "core", "--pages", "6", "--page-size", "600")
@@ -113,7 +115,7 @@ def test_pages_may_end_in_each_way(seeded_url: str, end: str) -> None:
     ],
 )
 def test_a_pool_smaller_than_the_concurrency_is_told(seeded_url: str, pool: tuple[str, ...], said: str | None) -> None:
-    lines = bench(seeded_url, "--concurrency", "6", "--stack", "psycopg", "--strategy", "core", *pool)
+    lines = bench(seeded_url, "--concurrency", "6", "--stack", "psycopg-threads", "--strategy", "core", *pool)
 
     assert [line for line in lines if line.startswith("pages ")] == ([] if said is None else [lines[2]])
     assert said is None or said in lines[2]
@@ -207,7 +209,7 @@ def unreadable_url(database_url: str) -> Iterator[str]:
         connection.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", BENCH_STACKS)
 def test_a_page_that_cannot_be_read_is_one_line(unreadable_url: str, stack: Stack) -> None:
     said = mistake(run(unreadable_url, "--stack", stack, "--strategy", "joined"))
 
@@ -215,7 +217,7 @@ def test_a_page_that_cannot_be_read_is_one_line(unreadable_url: str, stack: Stac
     assert "SELECT" not in said
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", BENCH_STACKS)
 def test_waiting_too_long_for_a_connection_is_one_line(seeded_url: str, stack: Stack) -> None:
     # the one connection is busy with 1,001 statements
     slow = ("--strategy", "lazy", "--page-size", "1000", "--pages", "2", "--pool-size", "1", "--max-overflow", "0")
@@ -224,7 +226,7 @@ def test_waiting_too_long_for_a_connection_is_one_line(seeded_url: str, stack: S
     assert f"lazy on {stack}: no connection became free in time; raise --pool-timeout or --pool-size" in said
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", BENCH_STACKS)
 def test_ctrl_c_ends_it_at_once(seeded_url: str, stack: Stack) -> None:
     name = f"bench_{uuid.uuid4().hex[:12]}"
     arguments = ["--database-url", f"{seeded_url}&application_name={name}", "--stack", stack, "--pages", "100000"]

@@ -116,7 +116,7 @@ def test_the_same_page_is_read_by_both_ways_in_on_every_stack(each_url: str) -> 
     for stack in STACKS:
         with open_stack(stack, each_url) as engine:
             pages.append(engine.read(STRATEGIES["joined"], 7, 20)[0])
-    assert pages[0] == pages[1] == pages[2]
+    assert all(page == pages[0] for page in pages)
     assert pages[0][0][0] == "user2-task-40"
 
 

@@ -22,7 +22,12 @@ from dbkit.paging import STRATEGIES, RenderedPage
 from tests.locust_runs import DEADLINE_S, POLL_S, LocustRun, connections, free_port, locust, named, pages_by_class
 
 SECRET = "s3cret"  # of the password, in the URL and out of it
-CLASS_PREFIX = {"psycopg": "Psycopg", "psycopg-async": "PsycopgAsync", "asyncpg": "Asyncpg"}
+CLASS_PREFIX = {
+    "psycopg": "Psycopg",
+    "psycopg-threads": "PsycopgThreads",
+    "psycopg-async": "PsycopgAsync",
+    "asyncpg": "Asyncpg",
+}
 CLASSES = {
     f"{CLASS_PREFIX[stack]}{strategy.title()}": (stack, strategy)
     for stack, strategy in itertools.product(STACKS, STRATEGIES)
@@ -35,7 +40,8 @@ DEBUG = ("--loglevel", "DEBUG")
 # One class a stack and way to fail.
 FAILING = """
 from sqlalchemy import text
-from dbkit.load import AsyncPageUser, SyncPageUser
+from dbkit.database import STACKS
+from dbkit.load import PageUser
 from dbkit.paging import joined
 
 def sleeps(session, page, page_size):
@@ -60,9 +66,9 @@ def shows_another_page(session, page, page_size):
     return joined(session, page, page_size)
 
 for function in (sleeps, raises, misspells, mistypes, forgets, loses, shows_another_page):
-    for stack, base in ("psycopg", SyncPageUser), ("psycopg-async", AsyncPageUser), ("asyncpg", AsyncPageUser):
+    for stack in STACKS:
         name = f"{function.__name__} {stack}"
-        globals()[name] = type(name, (base,), {"stack": stack, "page_function": function})
+        globals()[name] = type(name, (PageUser,), {"stack": stack, "page_function": function})
 """
 # psycopg and asyncpg may notice the same mistake at different places
 FAILURES = {
@@ -88,9 +94,13 @@ HIDDEN = ("hidden", "no_such_table", "SELECT", "postgresql://", "what else")
 
 HOLDING = """
 from sqlalchemy import text
-from dbkit.load import AsyncPageUser, SyncPageUser
+from dbkit.load import AsyncPageUser, SyncPageUser, ThreadPageUser
 
 class PsycopgHolds(SyncPageUser):
+    def page_function(session, page, page_size):
+        session.execute(text("SELECT pg_sleep(300)"))
+
+class PsycopgThreadsHolds(ThreadPageUser):
     def page_function(session, page, page_size):
         session.execute(text("SELECT pg_sleep(300)"))
 
@@ -240,7 +250,7 @@ def test_separate_workers_add_up_and_keep_their_database_to_themselves(runs: dic
 def test_all_classes_are_listed_and_read_what_their_names_say(seeded_url: str, tmp_path: Path) -> None:
     with (
         locust(tmp_path / "list", "--list", url=None) as listing,
-        locust(tmp_path / "run", "-u", "15", "-r", "100", "-t", "60s", url=seeded_url, record=True) as run,
+        locust(tmp_path / "run", "-u", "20", "-r", "100", "-t", "60s", url=seeded_url, record=True) as run,
     ):
         run.wait_until(lambda: len(pages_by_class(run)) == len(CLASSES))
         assert run.terminate() == 0
@@ -300,13 +310,51 @@ def test_pages_come_in_the_asked_order_which_a_seed_repeats(seeded_url: str, tmp
 
 def test_users_wait_for_the_think_time_between_pages(seeded_url: str, tmp_path: Path) -> None:
     think_time_s = 0.2
-    arguments = ("-u", "1", "-t", "60s", "--think-time", str(think_time_s), "PsycopgCore")
+    think = ("--think-time", str(think_time_s), "--think-time-spread", "0")
+    arguments = ("-u", "1", "-t", "60s", *think, "PsycopgCore")
     with locust(tmp_path / "run", *arguments, url=seeded_url, record=True) as run:
         run.wait_until(lambda: len(run.pages) >= 4)
         run.terminate()
         told_s = [page.told_s for page in run.pages]
         waits_s = [later - earlier for earlier, later in itertools.pairwise(told_s)]
         assert min(waits_s) >= 0.9 * think_time_s  # timers may be a little early
+
+
+def test_think_times_are_drawn_around_their_mean_and_users_start_at_random_phases(
+    seeded_url: str, tmp_path: Path
+) -> None:
+    users, classes = 8, [name for name in CLASSES if name.endswith("Core")]
+    arguments = ("-u", str(users), "-r", "100", "-t", "60s", "--think-time", "0.1", *classes)
+    thought: dict[str, list[list[float]]] = {}
+
+    def enough(run: LocustRun) -> bool:
+        pages = pages_by_class(run)
+        return len(pages) == len(classes) and min(map(len, pages.values())) >= 8
+
+    with ExitStack() as exits:
+        runs = {
+            spread: exits.enter_context(
+                locust(tmp_path / spread, *arguments, "--think-time-spread", spread, url=seeded_url, record=True)
+            )
+            for spread in ("0", "0.5")
+        }
+        for spread, run in runs.items():
+            run.wait_until(partial(enough, run))
+            run.terminate()
+            assert pages_by_class(run).keys() == {*classes}
+            thought[spread] = [
+                [page.context["think_ms"] for page in run.pages if page.context["user_class"] == user_class]
+                for user_class in classes
+            ]
+    for of_class in thought["0"]:
+        first, others = of_class[:2], of_class[2:]
+        # two users a class, each with a wait of its own before its first page
+        assert len({*first}) == 2 and all(0 <= ms < 100 for ms in first)
+        assert others == pytest.approx([100] * len(others))
+    for of_class in thought["0.5"]:
+        others = of_class[2:]
+        assert len({*others}) == len(others)
+        assert all(50 <= ms <= 150 for ms in others)
 
 
 # Failures
@@ -360,7 +408,7 @@ def test_a_page_that_is_no_json_is_a_wrong_page_too(seeded_url: str, tmp_path: P
 
 def test_users_share_one_small_pool_and_are_told_when_it_stays_empty(seeded_url: str, tmp_path: Path) -> None:
     locustfile, name = write(tmp_path, HOLDING), "small pool"
-    arguments = ("-u", "9", "-r", "100", "-t", "60s", "--pool-size", "1", "--max-overflow", "1",
+    arguments = ("-u", "12", "-r", "100", "-t", "60s", "--pool-size", "1", "--max-overflow", "1",
                  "--pool-timeout", "0.1", "--think-time", "0.1")  # fmt: skip
     seen = 0
     with locust(tmp_path / "run", *arguments, url=named(seeded_url, name), locustfiles=locustfile, record=True) as run:
@@ -370,13 +418,13 @@ def test_users_share_one_small_pool_and_are_told_when_it_stays_empty(seeded_url:
             seen = max(seen, connections(seeded_url, name))
             return len(pages_by_class(run)) == len(STACKS)
 
-        run.wait_until(lambda: connections(seeded_url, name, "active") == 6)
+        run.wait_until(lambda: connections(seeded_url, name, "active") == 8)
         run.wait_until(all_stacks_have_failed)
         assert run.terminate() == 1
         assert {page.failure for page in run.pages} == {
             "PoolTimeout: no connection became free within the pool timeout"
         }
-        assert seen == 6  # of each stack a pool of two, though there are three users
+        assert seen == 8  # of each stack a pool of two, though there are three users
         assert_ended_well(run, exit_code=1)
 
 
@@ -401,14 +449,14 @@ def test_users_killed_in_a_query_leave_no_query_on_the_server(password_url: str,
         return connections(password_url, name, "active")
 
     with locust(tmp_path / "run", *DEBUG, url=named(password_url, name), locustfiles=locustfile, web=True) as run:
-        assert run.swarm(user_count=6)["success"] is True
-        run.wait_until(lambda: active() == 6)
+        assert run.swarm(user_count=8)["success"] is True
+        run.wait_until(lambda: active() == 8)
         assert run.stop()["success"] is True
         run.wait_until(lambda: active() == 0)
         run.wait_until(lambda: connections(password_url, name) == 0)
 
-        assert run.swarm(user_count=3)["success"] is True
-        run.wait_until(lambda: active() == 3)
+        assert run.swarm(user_count=4)["success"] is True
+        run.wait_until(lambda: active() == 4)
         for path in ("/", "/stats/requests", "/stats/requests/csv", "/stats/failures/csv", "/stats/report",
                      "/exceptions", "/exceptions/csv", "/tasks", "/logs"):  # fmt: skip
             answer = run.get(path)
@@ -426,9 +474,9 @@ def test_users_killed_in_a_query_leave_no_query_on_the_server(password_url: str,
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_ended_by_a_signal_leaves_no_query_and_no_process(seeded_url: str, tmp_path: Path, how: int) -> None:
     locustfile, name = write(tmp_path, HOLDING), f"ended by signal {how}"
-    arguments = ("--processes", "2", "-u", "6", "-r", "100", "-t", "60s")
+    arguments = ("--processes", "2", "-u", "8", "-r", "100", "-t", "60s")
     with locust(tmp_path / "run", *arguments, url=named(seeded_url, name), locustfiles=locustfile) as run:
-        run.wait_until(lambda: connections(seeded_url, name, "active") == 6)
+        run.wait_until(lambda: connections(seeded_url, name, "active") == 8)
         run.process.send_signal(how)
         assert_ended_well(run)
         deadline = time.monotonic() + DEADLINE_S

@@ -24,11 +24,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from dbkit.database import STACKS, DatabaseUrl, Settings, Stack, make_async_engine
+from dbkit.database import ASYNC_STACKS, DatabaseUrl, Settings, Stack, make_async_engine
 
 REPOSITORY = Path(__file__).parents[1]
 DEADLINE_S = 60
-ASYNC_STACKS = [stack for stack in STACKS if stack != "psycopg"]
 Test = Callable[..., None]
 
 

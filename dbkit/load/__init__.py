@@ -23,6 +23,6 @@ if not monkey.is_module_patched("select") or psycopg.waiting.wait is psycopg.wai
 
 from dbkit.load import plugin  # noqa: F401  # listens to Locust's events from here on
 from dbkit.load.schedule import RoundsShape
-from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser
+from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
 
-__all__ = ("AsyncPageUser", "PageUser", "RoundsShape", "SyncPageUser")
+__all__ = ("AsyncPageUser", "PageUser", "RoundsShape", "SyncPageUser", "ThreadPageUser")

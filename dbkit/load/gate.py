@@ -1,91 +1,114 @@
 """The gate before every page: who may read now, and in which slot the page will count.
 
-A user takes `with gate:` around each page, waits there while the gate is closed, and learns which slot it is in. So a
-slot begins for all its users at once, no page is cut at its end, and none is in two slots. Without a schedule the
-gate stays open, and pages are in no slot. When to open and close it is left to `dbkit.load.schedule`.
+A user waits here for the gate to open, reads page after page in its lane while it is open, and begins none once it has
+closed. So a slot begins for all its users at once, no page is cut at its end, and none is in two slots. Without a
+schedule the gate stays open, and pages are in no slot. When to open and close it is left to `dbkit.load.schedule`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from types import TracebackType
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import Event
 
+if TYPE_CHECKING:
+    from dbkit.load.stint import BareStint, Stint
 
-class PageSlot(NamedTuple):
-    """Where a page counts."""
-
-    number: int | None
-    """Of the slot in its schedule, from 0; None without a schedule."""
-    measured: bool
-    """False in a slot's warm-up."""
-
-    def as_dict(self) -> dict[str, int | bool | None]:
-        """By the names that a page's context has for it."""
-        return {"slot": self.number, "measured": self.measured}
+POLL_S = 0.005
 
 
-NO_SLOT = PageSlot(None, True)
+class Window:
+    """A slot as one process sees it, by `time.perf_counter`: when its warm-up ended, and when its gate closed.
+
+    A page belongs to the window in which it was asked for, and knows it from then on.
+    """
+
+    __slots__ = ("bare", "bare_stints", "measured_from_s", "measured_until_s", "slot")
+
+    def __init__(self, slot: int | None, *, bare: bool = False) -> None:
+        self.slot = slot
+        """The slot's number in its schedule, from 0; None without a schedule."""
+        self.bare = bare
+        """Whether page functions are called bare: see `dbkit.load.stint.BareStint`."""
+        self.bare_stints: list[BareStint] = []
+        self.measured_from_s = -math.inf if slot is None else math.inf
+        self.measured_until_s = math.inf
+
+    def measures(self, asked_s: float) -> bool:
+        """Whether a page that was asked for at that time counts, or belongs to the warm-up."""
+        return asked_s >= self.measured_from_s
+
+    def share(self, asked_s: float, ended_s: float) -> float:
+        """The share, 0 to 1, of a page's time that lies in the measured part of its slot; 1 without a schedule.
+
+        Pages a second are the sum of these divided by the measured time. Whole pages would do for fast ones; slow ones
+        begin together when the gate opens, and as many whole pages would fit in each slot whatever their speed.
+        """
+        if self.slot is None:
+            return 1.0
+        inside_s = min(ended_s, self.measured_until_s) - max(asked_s, self.measured_from_s)
+        return max(inside_s, 0.0) / max(ended_s - asked_s, 1e-9)
+
+
+NO_SLOT = Window(None)
 
 
 class Gate:
-    """One for a process; all its users pass it. It starts open, in no slot."""
+    """One for a process; all its users pass it. It starts open, in no slot.
+
+    Users' lanes read `window` and `closed` from other threads; all else belongs to the hub.
+    """
 
     def __init__(self) -> None:
-        self.slot = NO_SLOT
-        self._measured_from_s, self._measured_until_s = 0.0, math.inf
-        self.reading = 0
-        """Pages in flight: asked for and not yet returned."""
+        self.window = NO_SLOT
+        self.closed = False
+        self.stints: set[Stint] = set()
+        """Those that are being read, each with one page in flight at most."""
         self._open = Event()
         self._open.set()
-        self._idle = Event()
-        self._idle.set()
 
-    def __enter__(self) -> PageSlot:
-        """Wait until the gate is open; the slot that the page counts in."""
+    def wait(self) -> None:
+        """Wait until the gate is open."""
         self._open.wait()
-        self.reading += 1
-        self._idle.clear()
-        return self.slot
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.reading -= 1
-        if not self.reading:
-            self._idle.set()
+    @contextmanager
+    def passing(self, stint: Stint) -> Iterator[None]:
+        """Have a `stint` known while it is read."""
+        self.stints.add(stint)
+        try:
+            yield
+        finally:
+            self.stints.discard(stint)
 
-    def open(self, slot: PageSlot) -> None:
-        """Let pages be read, counting in `slot`; while it is open, count the next ones in another."""
-        if slot.measured:
-            self._measured_from_s, self._measured_until_s = time.perf_counter(), math.inf
-        self.slot = slot
+    def open(self, window: Window) -> None:
+        """Let pages be read, counting in `window`."""
+        self.window = window
+        self.closed = False
         self._open.set()
+
+    def measure(self) -> None:
+        """End the warm-up: pages that are asked for from now on count."""
+        self.window.measured_from_s = time.perf_counter()
 
     def close(self) -> None:
         """Let no further page begin. Those in flight go on."""
-        self._measured_until_s = time.perf_counter()
+        self.window.measured_until_s = time.perf_counter()
+        self.closed = True
         self._open.clear()
 
-    def measured_share(self, slot: PageSlot, began_s: float, ended_s: float) -> float:
-        """The share, 0 to 1, of a page's time that lies in the measured part of its slot; 1 without a schedule.
-
-        Pages a second are the sum of these by the measured time. Whole pages would do for fast ones; slow ones begin
-        together when the gate opens, and as many whole pages would fit in each slot whatever their speed.
-        """
-        if slot.number is None:
-            return 1.0
-        if slot.number != self.slot.number or not self.slot.measured:
-            return 0.0  # it ended in the warm-up
-        began_in_s, ended_in_s = max(began_s, self._measured_from_s), min(ended_s, self._measured_until_s)
-        return max(ended_in_s - began_in_s, 0.0) / (ended_s - began_s)
+    @property
+    def in_flight(self) -> int:
+        """Pages that have been asked for and have not come back."""
+        return sum(stint.in_flight is not None for stint in self.stints)
 
     def drain(self, timeout_s: float) -> int:
         """Wait until no page is in flight; the number of those that still are after `timeout_s` seconds."""
-        with gevent.Timeout(timeout_s, False):
-            self._idle.wait()
-        return self.reading
+        until_s = time.perf_counter() + timeout_s
+        while (in_flight := self.in_flight) and time.perf_counter() < until_s:
+            gevent.sleep(POLL_S)
+        return in_flight

@@ -2,31 +2,28 @@
 
 asyncio cannot run inside gevent's hub, and Locust's users are greenlets; so coroutines run in a thread of their own,
 on uvloop (asyncio's own loop needs `selectors`, which gevent has patched), and a caller's greenlet sleeps until its
-own is done while the others go on. Finished calls come back in batches through one `async_` watcher of the hub, which
-is the only thing that wakes it from another thread. What runs in the loop is left to the callers.
+own is done while the others go on. Finished calls come back through a `HubInbox`. What runs in the loop is left to the
+callers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import gevent
 import uvloop
-from gevent import monkey
 from gevent.hub import Waiter
+
+from dbkit.load.hub import HubInbox
+from dbkit.load.native import allocate_lock, get_ident, sleep, start_new_thread
 
 Result = TypeVar("Result")
 
 CANCEL_TIMEOUT_S = 10
 """How long `stop` waits for cancelled calls to end; their drivers give up after a few seconds themselves."""
-
-_start_new_thread = monkey.get_original("_thread", "start_new_thread")
-_allocate_lock = monkey.get_original("_thread", "allocate_lock")
-_sleep = monkey.get_original("time", "sleep")
-_get_ident = monkey.get_original("_thread", "get_ident")
 
 
 class LoopThreadError(RuntimeError):
@@ -38,15 +35,12 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
-        self._hub = gevent.get_hub()
+        self._inbox = HubInbox()
         self._calls: set[_Call[Any]] = set()
-        self._finished: deque[_Call[Any]] = deque()
-        self._watcher = self._hub.loop.async_()
-        self._watcher.start(self._wake_callers)
         self._stopping = False
-        self._ended = _allocate_lock()
+        self._ended = allocate_lock()
         self._ended.acquire()
-        self._ident: int = _start_new_thread(self._run_loop, ())
+        self._ident: int = start_new_thread(self._run_loop, ())
 
     def run(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run `function()` in the loop and return its result, or raise its exception with its traceback.
@@ -55,13 +49,17 @@ class LoopThread:
         once. Raises LoopThreadError when called from the loop's own thread, from a thread with another hub, or after
         `stop`.
         """
-        if _get_ident() == self._ident:
+        if get_ident() == self._ident:
             raise LoopThreadError("the loop thread cannot wait for itself; await the coroutine instead")
-        if gevent.get_hub() is not self._hub:
+        if gevent.get_hub() is not self._inbox.hub:
             raise LoopThreadError("the loop thread is called from another thread than the one that made it")
         if self._stopping:
             raise LoopThreadError("the loop thread has been stopped; make a new one")
         return self._call(function)
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have the loop call `function` soon, and do not wait for it; from any thread."""
+        self._loop.call_soon_threadsafe(function)
 
     def stop(self, clean_up: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """Cancel what still runs, wait for it, run `clean_up()` in the loop, and wait for the thread to end.
@@ -80,10 +78,10 @@ class LoopThread:
             self._loop.call_soon_threadsafe(self._loop.stop)
             # held from here for the moments in which the thread closes its loop
             self._ended.acquire()
-            self._watcher.close()
+            self._inbox.close()
             for call in self._calls:  # would not be cancelled; nothing else can wake their callers any more
                 call.error = LoopThreadError("the loop thread has been stopped before the call ended")
-                self._hub.loop.run_callback(call.waiter.switch, call)
+                self._inbox.hub.loop.run_callback(call.waiter.switch, call)
 
     def _call(self, function: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         call = _Call(function)
@@ -123,16 +121,10 @@ class LoopThread:
         if call not in self._calls:
             return
         self._calls.discard(call)
-        self._finished.append(call)
-        self._watcher.send()
+        self._inbox.put(partial(call.waiter.switch, call))
         # give the interpreter lock away, or the caller waits for it for up to a switch interval of 5 ms; meanwhile its
         # connection lies idle in the pool, which closes those beyond its size
-        _sleep(0)
-
-    def _wake_callers(self) -> None:
-        while self._finished:
-            call = self._finished.popleft()
-            call.waiter.switch(call)
+        sleep(0)
 
     async def _cancel_all(self) -> None:
         this = asyncio.current_task()

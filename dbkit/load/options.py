@@ -13,17 +13,23 @@ from locust import User
 from locust.argument_parser import LocustArgumentParser
 
 from dbkit import arguments
-from dbkit.database import ASYNC_STACKS
+from dbkit.database import ASYNC_STACKS, STACKS, Stack
 from dbkit.errors import DbkitError
 from dbkit.files import check_distinct, check_writable
-from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser
+from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
 
 PAGE_ORDERS = ("random", "sequential")
+STACKS_OF: dict[type[PageUser], tuple[Stack, ...]] = {
+    SyncPageUser: ("psycopg",),
+    ThreadPageUser: ("psycopg-threads",),
+    AsyncPageUser: ASYNC_STACKS,
+}
+"""The stacks that fit each base of user classes."""
 
 OPTIONS_TOLD = (
-    *("num_users", "page_size", "page_order", "think_time", "seed"),
+    *("num_users", "page_size", "page_order", "think_time", "think_time_spread", "seed"),
     *("pool_size", "max_overflow", "pool_timeout", "statement_timeout", "end", "session_close"),
-    *("rounds", "slot_time", "warm_up", "drain_timeout", "processes"),
+    *("rounds", "slot_time", "max_slot_time", "warm_up", "drain_timeout", "calibrate", "processes"),
 )
 """Options that a result names, as they bear on its figures."""
 
@@ -45,7 +51,16 @@ def add_options(parser: LocustArgumentParser) -> None:
         default=0.0,
         metavar="<seconds>",
         env_var="DBKIT_THINK_TIME",
-        help="how long a user waits between two pages; default 0",
+        help="how long a user waits between two pages, on average; default 0",
+    )
+    parser.add_argument(
+        "--think-time-spread",
+        type=arguments.share,
+        default=0.5,
+        metavar="<share>",
+        env_var="DBKIT_THINK_TIME_SPREAD",
+        help="how far a think time may lie from --think-time, as a share of it, 0 to 1; 0 is always the same; "
+        "default 0.5: from half to one and a half of it",
     )
     parser.add_argument(
         "--seed",
@@ -73,6 +88,14 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="how long pages are measured in each turn; default 1",
     )
     parser.add_argument(
+        "--max-slot-time",
+        type=arguments.seconds(0),
+        default=10.0,
+        metavar="<seconds>",
+        env_var="DBKIT_MAX_SLOT_TIME",
+        help="how long a turn may grow, until each user has read 3 pages in it; default 10",
+    )
+    parser.add_argument(
         "--warm-up",
         type=arguments.seconds(0),
         default=0.3,
@@ -87,6 +110,13 @@ def add_options(parser: LocustArgumentParser) -> None:
         metavar="<seconds>",
         env_var="DBKIT_DRAIN_TIMEOUT",
         help="how long a page may go on after its turn before it is cut off and counted as unfinished; default 10",
+    )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        env_var="DBKIT_CALIBRATE",
+        help="in rounds, also measure each page function called bare, to see what the harness itself takes; "
+        "doubles the time",
     )
     parser.add_argument(
         "--reference",
@@ -148,6 +178,6 @@ def _check_class(name: str, user_class: type[PageUser]) -> None:
     if not hasattr(user_class, "page_function"):
         raise DbkitError(f"{name} has no page_function; give it one, such as dbkit.paging.joined")
     stack = getattr(user_class, "stack", None)
-    usable = ASYNC_STACKS if issubclass(user_class, AsyncPageUser) else (SyncPageUser.stack,)
+    usable = next((stacks for base, stacks in STACKS_OF.items() if issubclass(user_class, base)), STACKS)
     if stack not in usable:
         raise DbkitError(f"{name} has stack = {stack!r}; set it to one of {', '.join(map(repr, usable))}")

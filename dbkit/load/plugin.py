@@ -135,7 +135,8 @@ def _on_test_stop(environment: Environment, **_: Any) -> None:
 
 
 # Locust has every logger at INFO; the pools would tell of each connection that a stopped user leaves behind
-logging.getLogger("dbkit.cost").setLevel(logging.WARNING)
+for _pools in ("dbkit.cost", "dbkit.load.thread_lane"):
+    logging.getLogger(_pools).setLevel(logging.WARNING)
 
 keep_three_digits()
 know_the_writer()

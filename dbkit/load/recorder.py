@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from dbkit.load.gate import PageSlot
+from dbkit.load.stint import Page
 from dbkit.slot import ProcessSlot, Slot
 from dbkit.tally import Tally
 from dbkit.timeline import Timeline
@@ -57,9 +57,9 @@ class Recorder:
         if key.slot is None:
             self.timeline.add(key.user_class, context, response_time, exception is not None)
 
-    def add_unfinished(self, user_class: str, slot: PageSlot) -> None:
+    def add_unfinished(self, user_class: str, page: Page) -> None:
         """A page was cut off."""
-        self.tallies[Key(user_class, slot.number, slot.measured)].unfinished += 1
+        self.tallies[Key(user_class, page.window.slot, page.measured)].unfinished += 1
 
     def take_message(self) -> dict[str, Any]:
         """All that has been recorded since the last time, in plain values for sending."""

@@ -23,7 +23,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import gevent
@@ -33,9 +34,8 @@ from locust.env import Environment
 from locust.runners import MasterRunner
 
 from dbkit.load.progress import Standing, slot_progress
-from dbkit.load.slots import CLOSE, CLOSED, MEASURE, OPEN, PARK
+from dbkit.load.slots import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
 from dbkit.load.state import Load
-from dbkit.load.users import AsyncPageUser
 from dbkit.machine import ServerProcesses
 from dbkit.slot import Slot
 
@@ -49,6 +49,8 @@ USERS_TIMEOUT_S = 60
 """How long all of a slot's users may take to be there, or to be gone."""
 REPORT_MARGIN_S = 10
 """How much longer than the drain timeout a process may take to report."""
+CONNECT_TIMEOUT_S = 60
+"""How long a slot's connections may take."""
 REPEATS_SHARE = 0.05
 """How many disturbed or incomplete slots may be run again: this share of all that are planned, rounded up."""
 BETWEEN_SLOTS_S = 0.1
@@ -59,13 +61,28 @@ POLL_S = 0.005
 _conductors: WeakKeyDictionary[Environment, Conductor] = WeakKeyDictionary()
 
 
-def plan(user_classes: Sequence[type[User]], rounds: int, seed: int) -> Iterator[list[type[User]]]:
-    """The classes of each round: every one once, in an order shuffled from `seed`."""
+class Turn(NamedTuple):
+    """What one slot runs."""
+
+    user_class: type[User]
+    bare: bool = False
+    """Whether its page function is called bare, to see what the harness takes: see `--calibrate`."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.user_class.__name__}{' (bare)' if self.bare else ''}"
+
+
+def plan(
+    user_classes: Sequence[type[User]], rounds: int, seed: int, *, calibrate: bool = False
+) -> Iterator[list[Turn]]:
+    """The turns of each round: every class once, and once bare to `calibrate`, in an order shuffled from `seed`."""
     shuffled = random.Random(f"rounds/{seed}")
     # Locust passes class names through a set: sorted first, the same seed gives the same order
     in_order = sorted(user_classes, key=lambda user_class: user_class.__name__)
+    turns = [Turn(user_class, bare) for bare in ((False, True) if calibrate else (False,)) for user_class in in_order]
     for _ in range(rounds):
-        yield shuffled.sample(in_order, len(in_order))
+        yield shuffled.sample(turns, len(turns))
 
 
 class RoundsShape(LoadTestShape):
@@ -101,11 +118,12 @@ class Conductor:
         self._load = load
         self._runner = cast(Any, load.environment.runner)
         self._options = load.options
-        self._closing: int | None = None
-        self._closed: set[str] = set()
-        """The processes that have reported the slot that is being closed."""
+        self._answers: dict[str, set[str]] = {CONNECTED: set(), ENOUGH: set(), CLOSED: set()}
+        """The processes that have given each answer on the present slot."""
+        self._slot: int | None = None
         _conductors[load.environment] = self
-        self._runner.register_message(CLOSED, self._on_closed)
+        for message, processes in self._answers.items():
+            self._runner.register_message(message, partial(self._on_answer, processes))
 
     def on_test_stopping(self, **_: Any) -> None:
         """Begin no further slot: Locust would end the schedule only after it has stopped its users."""
@@ -113,9 +131,9 @@ class Conductor:
         if schedule is not None and schedule is not gevent.getcurrent():
             schedule.kill()
 
-    def _on_closed(self, msg: Any, **_: Any) -> None:
-        if msg.data["slot"] == self._closing:
-            self._closed.add(msg.data["client_id"])
+    def _on_answer(self, processes: set[str], msg: Any, **_: Any) -> None:
+        if msg.data["slot"] == self._slot:
+            processes.add(msg.data["client_id"])
 
     def conduct(self) -> None:
         """Run every slot of the schedule that the options ask for."""
@@ -127,28 +145,30 @@ class Conductor:
             logger.error("no worker is connected: start some with --worker, and then the rounds again")
             return
         self.planned = options.rounds * len(user_classes)
-        slots_allowed = self.planned + math.ceil(self.planned * REPEATS_SHARE)
+        slots_planned = self.planned * (2 if options.calibrate else 1)
+        slots_allowed = slots_planned + math.ceil(slots_planned * REPEATS_SHARE)
         began_s = time.perf_counter()
         slot_s = options.warm_up + options.slot_time + BETWEEN_SLOTS_S
-        self.standing = standing = Standing(options.rounds, self.planned, slot_s)
+        self.standing = standing = Standing(options.rounds, slots_planned, slot_s)
         try:
             with slot_progress() as show, self._ended_by_sigterm():
 
-                def run(number: int, user_class: type[User]) -> Slot:
-                    standing.begin_slot(number, user_class.__name__)
+                def run(number: int, turn: Turn) -> Slot:
+                    standing.begin_slot(number, turn.name)
                     show(standing)
-                    return self._run_slot(standing, user_class, server, began_s)
+                    return self._run_slot(standing, turn, server, began_s)
 
-                for number, classes in enumerate(plan(user_classes, options.rounds, options.seed), start=1):
+                rounds = plan(user_classes, options.rounds, options.seed, calibrate=options.calibrate)
+                for number, turns in enumerate(rounds, start=1):
                     again = []
-                    for user_class in classes:
-                        slot = run(number, user_class)
+                    for turn in turns:
+                        slot = run(number, turn)
                         if (slot.is_disturbed or slot.incomplete) and standing.slots < slots_allowed:
                             standing.slots += 1
-                            again.append((slot, user_class))
+                            again.append((slot, turn))
                         self._between_slots(standing, began_s)
-                    for slot, user_class in again:  # once: where others disturb all the time, that is what is measured
-                        run(number, user_class)
+                    for slot, turn in again:  # once: where others disturb all the time, that is what is measured
+                        run(number, turn)
                         slot.replaced = True
                         self._between_slots(standing, began_s)
         finally:
@@ -201,30 +221,38 @@ class Conductor:
             handler.cancel()
 
     def _run_slot(
-        self, standing: Standing, user_class: type[User], server: ServerProcesses | None, schedule_began_s: float
+        self, standing: Standing, turn: Turn, server: ServerProcesses | None, schedule_began_s: float
     ) -> Slot:
-        options, send = self._options, self._runner.send_message
-        slot = Slot(len(self.slots), standing.round, user_class.__name__, options.num_users, began_s=0.0)
-        number = {"slot": slot.number, "in_loop": issubclass(user_class, AsyncPageUser)}
+        options, send, user_class = self._options, self._runner.send_message, turn.user_class
+        slot = Slot(len(self.slots), standing.round, user_class.__name__, options.num_users, 0.0, bare=turn.bare)
+        about: dict[str, Any] = {"slot": slot.number, "bare": turn.bare, "stack": cast(Any, user_class).stack}
+        self._slot = slot.number
+        for processes in self._answers.values():
+            processes.clear()
         send(PARK)
         self._have_users(options.num_users, user_class)
+        send(CONNECT, about)
+        # as long as a driver tries to connect; each connects as often as it must, all at once
+        self._wait_for_answers(CONNECTED, "connections", CONNECT_TIMEOUT_S)
         # takes some 10 ms in which nothing else runs here, so where nothing is in flight: before and after the pages
         server_before_s = server.cpu_s() if server else None
         opened_s = time.perf_counter()
         slot.began_s = opened_s - schedule_began_s
-        send(OPEN, number)
+        send(OPEN, about)
         standing.phase = "warm-up"
         gevent.sleep(options.warm_up)
-        send(MEASURE, number)
+        send(MEASURE, about)
         standing.phase = "measuring"
-        reading = self._reading()
+        reading, measured_s = self._reading(), time.perf_counter()
         gevent.sleep(options.slot_time)
-        self._closing, self._closed = slot.number, set()
-        send(CLOSE, number)
+        while not self._answers[ENOUGH] >= self._reading() & reading:
+            if time.perf_counter() - measured_s >= options.max_slot_time:
+                break
+            gevent.sleep(POLL_S)
+        send(CLOSE, about)
         standing.phase = "last pages"
-        timeout_s = options.drain_timeout + REPORT_MARGIN_S
-        self._wait("reports", lambda: self._closed >= self._reading() & reading, timeout_s)
-        slot.incomplete = self._closed != reading
+        self._wait_for_answers(CLOSED, "reports", options.drain_timeout + REPORT_MARGIN_S, reading)
+        slot.incomplete = self._answers[CLOSED] != reading
         if server and server_before_s is not None and (server_after_s := server.cpu_s()) is not None:
             slot.server_cpu_s = server_after_s - server_before_s
             slot.server_seconds = time.perf_counter() - opened_s
@@ -233,6 +261,15 @@ class Conductor:
         self.slots.append(slot)
         self._have_users(0, user_class)
         return slot
+
+    def _wait_for_answers(self, answer: str, what: str, timeout_s: float, among: set[str] | None = None) -> None:
+        """Wait until all processes that read pages, of those `among`, have given an answer on the present slot."""
+
+        def all_answered() -> bool:
+            reading = self._reading()
+            return self._answers[answer] >= (reading if among is None else reading & among)
+
+        self._wait(what, all_answered, timeout_s)
 
     def _have_users(self, count: int, user_class: type[User]) -> None:
         self._runner.start(count, USERS_A_SECOND, user_classes=[user_class])

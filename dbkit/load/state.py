@@ -22,6 +22,7 @@ from dbkit.database import DatabaseUrl, Settings, check_server, find_database
 from dbkit.dataset import read_shape
 from dbkit.errors import DbkitError
 from dbkit.load.gate import NO_SLOT, Gate
+from dbkit.load.outbox import Outbox
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
 from dbkit.slot import UserClass
@@ -37,6 +38,7 @@ class Load:
         self.environment = environment
         self.options: argparse.Namespace = environment.parsed_options
         self.gate = Gate()
+        self.outbox = Outbox(environment)
         self.recorder = Recorder()
         self.checked = Event()
         """Set once the database has been found good."""
@@ -118,6 +120,7 @@ class Load:
             self._resources = Resources(
                 self.database, read_settings(self.test_options), read_shape(self.database), self.test_options.page_size
             )
+            self.outbox.open()
 
     def measure_anew(self) -> None:
         """Forget all pages so far, as Locust does with its own statistics when they are reset."""
@@ -130,6 +133,7 @@ class Load:
         if resources is not None:
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
             gevent.spawn(resources.close).get()
+            gevent.spawn(self.outbox.close).get()
         self.gate.open(NO_SLOT)
 
 

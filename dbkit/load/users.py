@@ -6,8 +6,9 @@ A user class is one stack with one page function, in two lines:
         stack = "asyncpg"
         page_function = joined
 
-Request type is the stack, name the page function's; the response time is `PageCost.response_ms`. Shared engines are
-`dbkit.load.resources`'s, the order of slots `dbkit.load.schedule`'s, adding up `dbkit.load.recorder`'s.
+Request type is the stack, name that of the page function; the response time is `PageCost.response_ms`. Such a user
+reads page after page in the lane of its stack (`dbkit.load.lanes`). One with tasks of its own runs those, which read a
+page each by `read_page`. The order of slots is left to `dbkit.load.schedule`, adding up to `dbkit.load.recorder`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,22 @@ import inspect
 import itertools
 import random
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, ClassVar
 
-from gevent import GreenletExit
 from locust import User, task
 from locust.env import Environment
+from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_STOPPING
 
-from dbkit.cost import PageCost
 from dbkit.database import Stack
 from dbkit.load.failures import PageFailure
-from dbkit.load.resources import page_bytes
 from dbkit.load.state import load_of
-from dbkit.paging import RenderedPage, read_page, read_page_async
+from dbkit.load.stint import BareStint, Page, Stint
+from dbkit.paging import AnyPageFunction, RenderedPage
 
 
 class PageUser(User):
-    """A user that reads one page after another. Subclass one of the two below."""
+    """A user that reads one page after another. Subclass one of those below."""
 
     abstract = True
 
@@ -45,20 +45,37 @@ class PageUser(User):
         super().__init_subclass__(**kwargs)
         if inspect.isfunction(function := vars(cls).get("page_function")):
             cls.page_function = staticmethod(function)
+        if own_tasks := [each for each in cls.tasks if each is not PageUser.read_pages]:
+            cls.tasks = own_tasks
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.load = load_of(environment)
         self.resources = self.load.resources
         self.options = self.load.test_options
+        number = self.resources.users_made[type(self).__name__]
+        self.resources.users_made[type(self).__name__] += 1
+        runner: Any = environment.runner
+        self._seed = f"{self.options.seed}/{runner.worker_index}/{number}"
+        self._waits = random.Random(f"{self._seed}/waits")
         self.pages = self._page_numbers()
+        """The numbers of the pages to read. The n-th user of every class of a process reads the same ones."""
+        self.measured_pages = 0
+        """See `dbkit.load.stint.Reader`."""
+        self._stint: Stint | None = None
+        self._ending: Exception | None = None
 
     def wait_time(self) -> float:
-        return float(self.options.think_time)
+        """Seconds between two pages, drawn around `--think-time` within `--think-time-spread`.
 
-    def read(self, page: int, cost: PageCost) -> RenderedPage:
-        """Read and return one page, within `with cost:`. Any exception is the page's failure."""
-        raise NotImplementedError
+        Override it as with any Locust user, such as by `wait_time = between(1, 3)`.
+        """
+        think_s, spread = self.options.think_time, self.options.think_time_spread
+        return float(think_s * (1 + spread * self._waits.uniform(-1, 1)) if spread else think_s)
+
+    def first_wait_share(self) -> float:
+        """See `dbkit.load.stint.Reader`."""
+        return self._waits.random()
 
     def check(self, page: int, rendered: RenderedPage) -> int:
         """The bytes of the page. Raises PageFailure where it is not what the dataset must give."""
@@ -68,52 +85,57 @@ class PageUser(User):
         raise PageFailure("wrong page: not what the dataset holds; see seed.py --check")
 
     @task
-    def read_one_page(self) -> None:
-        """Read the next page and tell Locust."""
-        with self.load.gate as slot:
-            page = next(self.pages)
-            cost = PageCost()
-            failure: PageFailure | None = None
-            rendered: RenderedPage = []
-            try:
-                rendered = self.read(page, cost)
-            except Exception as error:
-                failure = PageFailure.of(error)
-            except GreenletExit:
-                self.load.recorder.add_unfinished(type(self).__name__, slot)
-                raise
-            cost.returned()
-            share = self.load.gate.measured_share(slot, cost.asked_s, cost.returned_s)
-            length = 0
-            if failure is None:
-                try:
-                    length = self.check(page, rendered)
-                except PageFailure as wrong:
-                    failure, length = wrong, page_bytes(rendered)
-            self.environment.events.request.fire(
-                request_type=self.stack,
-                name=self.page_function.__name__,
-                response_time=cost.response_ms,
-                response_length=length,
-                exception=failure,
-                context={
-                    "user_class": type(self).__name__,
-                    "page": page,
-                    **slot.as_dict(),
-                    "measured_share": share,
-                    **cost.as_dict(),
-                },
-            )
+    def read_pages(self) -> None:
+        """Read page after page, whenever the gate is open, until the user is stopped."""
+        gate = self.load.gate
+        while True:
+            gate.wait()
+            kind = BareStint if gate.window.bare else Stint
+            self._read(kind(self, self.page_function, gate, self.load.outbox.put))
+            if self._state == LOCUST_STATE_STOPPING:
+                raise StopUser
+
+    def read_page(self, function: AnyPageFunction | None = None) -> None:
+        """For a task of one's own: read the user's next page, by its `page_function` or by another one.
+
+        It waits for the gate as every page does, and is one Locust request, whether it fails or not.
+        """
+        self.load.gate.wait()
+        self._read(Stint(self, function or self.page_function, self.load.gate, self.load.outbox.put, limit=1))
+
+    def stop(self, force: bool = False) -> bool:
+        """See `locust.User.stop`; a think time ends, too."""
+        killed: bool = super().stop(force)
+        if self._stint is not None:
+            self._stint.stop()
+        return killed
+
+    def end_by(self, ending: Exception) -> None:
+        """End, by an exception of Locust's, when the page in flight has come back."""
+        self._ending = ending
+        if self._stint is not None:
+            self._stint.stop()
+
+    def _read(self, stint: Stint) -> None:
+        self._stint = stint
+        try:
+            with self.load.gate.passing(stint):
+                self.resources.lane(self.stack).read_pages(stint)
+        except BaseException:
+            page = stint.abandon()
+            if isinstance(page, Page):
+                self.load.recorder.add_unfinished(type(self).__name__, page)
+            raise
+        finally:
+            self._stint = None
+        if self._ending is not None:
+            raise self._ending
 
     def _page_numbers(self) -> Iterator[int]:
-        """The pages that this user reads. The n-th user of every class of a process reads the same ones."""
-        number = self.resources.users_made[type(self).__name__]
-        self.resources.users_made[type(self).__name__] += 1
         pages = self.resources.pages
         if self.options.page_order == "sequential":
             return itertools.cycle(range(pages))
-        runner: Any = self.environment.runner
-        choose = random.Random(f"{self.options.seed}/{runner.worker_index}/{number}")
+        choose = random.Random(self._seed)
         return iter(lambda: choose.randrange(pages), -1)
 
 
@@ -123,25 +145,15 @@ class SyncPageUser(PageUser):
     abstract = True
     stack = "psycopg"
 
-    def read(self, page: int, cost: PageCost) -> RenderedPage:
-        resources = self.resources
-        engine = resources.engine
-        with cost:
-            return read_page(engine, self.page_function, page, resources.page_size, resources.settings.end)
+
+class ThreadPageUser(PageUser):
+    """A user of psycopg in native threads: its pages are read in a thread of its own."""
+
+    abstract = True
+    stack = "psycopg-threads"
 
 
 class AsyncPageUser(PageUser):
     """A user of an async stack: its pages are read in the loop thread."""
 
     abstract = True
-
-    def read(self, page: int, cost: PageCost) -> RenderedPage:
-        return self.resources.loop_thread.run(partial(self._read, page, cost))
-
-    async def _read(self, page: int, cost: PageCost) -> RenderedPage:
-        resources = self.resources
-        engine = resources.async_engine(self.stack)
-        with cost:
-            return await read_page_async(
-                engine, self.page_function, page, resources.page_size, resources.settings.end, resources.settings.close
-            )

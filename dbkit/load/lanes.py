@@ -1,0 +1,226 @@
+"""Lanes: where the pages of a stack are read, one after the other, without leaving it for the next one.
+
+A stack of greenlets has its lane on the hub, an async one in the loop thread, and `dbkit.load.thread_lane` has native
+threads. A user's own greenlet only enters the lane and waits until its stint is over: a page never waits for Locust.
+What a stint reads, and when, is left to `dbkit.load.stint`; telling Locust to `dbkit.load.outbox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, cast
+
+import gevent
+from gevent.event import Event
+from gevent.socket import wait_read
+from sqlalchemy import Connection, Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dbkit.database import DatabaseUrl, Settings, Stack, make_async_engine, make_engine
+from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
+from dbkit.load.loop_thread import LoopThread, LoopThreadError
+from dbkit.load.stint import Page, Stint
+from dbkit.paging import PageFunction, RenderedPage, read_page, read_page_async
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pages are read in a test."""
+
+    database: DatabaseUrl
+    settings: Settings
+    page_size: int
+
+    def read(self, engine: Engine, page: Page) -> RenderedPage:
+        """Read a page with a sync engine. Raises what its function raises."""
+        return read_page(engine, cast(PageFunction, page.function), page.number, self.page_size, self.settings.end)
+
+
+class Lane(Protocol):
+    """Where the pages of one stack are read. Called by greenlets of the hub; each call waits for its end."""
+
+    def read_pages(self, stint: Stint) -> None:
+        """Read the pages of a stint until it is over. A greenlet that is killed meanwhile breaks its page off."""
+
+    def open_connections(self, count: int) -> None:
+        """Have at least so many connections in the pool, or as many as it keeps. Raises what the driver raises."""
+
+    def measure_lag(self, meter: LagMeter) -> None:
+        """Sample how long an answer waits in the lane for its reader, until the calling greenlet is killed."""
+
+
+def read_pages(stint: Stint, read: Callable[[Page], RenderedPage], sleep: Callable[[float], object]) -> None:
+    """Read a stint's pages by `read`; `LoopLane._read_pages` is the same for coroutines."""
+    if think_s := stint.first_think_s():
+        sleep(think_s)
+    while (page := stint.ask()) is not None:
+        try:
+            with page.cost:
+                page.rendered = read(page)
+        except Exception as error:
+            page.error = error
+        stint.put(page)
+        if (think_s := stint.think_s()) or page.did_not_wait:
+            sleep(think_s)
+
+
+def open_all(connect: Callable[[], Connection], count: int) -> None:
+    """Have a pool open so many connections at once, as a distant server takes many round trips for each."""
+    opened: list[Connection] = []
+    errors: list[Exception] = []
+
+    def open_one() -> None:
+        try:
+            opened.append(connect())
+        except Exception as error:
+            errors.append(error)
+
+    gevent.joinall([gevent.spawn(open_one) for _ in range(count)])
+    for connection in opened:
+        connection.close()
+    if errors:
+        raise errors[0]
+
+
+class GreenletLane:
+    """Greenlets of the hub itself, and psycopg, whose waits gevent makes cooperative."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._engine = make_engine(reading.database, reading.settings)
+
+    def read_pages(self, stint: Stint) -> None:
+        stopped = Event()
+        stint.wake = stopped.set
+
+        def think(seconds: float) -> None:
+            if seconds:
+                stopped.wait(seconds)
+            else:
+                gevent.sleep(0)
+
+        read_pages(stint, partial(self._reading.read, self._engine), think)
+
+    def open_connections(self, count: int) -> None:
+        open_all(self._engine.connect, min(count, self._reading.settings.pool_size))
+
+    def measure_lag(self, meter: LagMeter) -> None:
+        with Echo.opened() as echo:
+            while True:
+                gevent.sleep(SAMPLE_S)
+                sent_s = echo.send()
+                wait_read(echo.reading_end)
+                meter.add(sent_s)
+                echo.receive()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+class LoopLane:
+    """Tasks of the asyncio loop in the loop thread."""
+
+    def __init__(self, reading: Reading, stack: Stack, loop_thread: LoopThread) -> None:
+        self._reading = reading
+        self._loop_thread = loop_thread
+        self._engine: AsyncEngine = make_async_engine(reading.database, stack, reading.settings)
+
+    def read_pages(self, stint: Stint) -> None:
+        self._loop_thread.run(partial(self._read_pages, stint))
+
+    def open_connections(self, count: int) -> None:
+        self._loop_thread.run(partial(self._open_connections, min(count, self._reading.settings.pool_size)))
+
+    def measure_lag(self, meter: LagMeter) -> None:
+        with suppress(asyncio.CancelledError, LoopThreadError):  # the test was stopped during a slot
+            self._loop_thread.run(partial(self._measure_lag, meter))
+
+    async def dispose(self) -> None:
+        """Close the connections, in the loop: with the thread, which all async stacks share."""
+        await self._engine.dispose()
+
+    async def _read_pages(self, stint: Stint) -> None:
+        thinking = _Thinking(self._loop_thread)
+        stint.wake = thinking.end_soon
+        if think_s := stint.first_think_s():
+            await thinking.sleep(think_s)
+        while (page := stint.ask()) is not None:
+            try:
+                with page.cost:
+                    page.rendered = await self._read(page)
+            except Exception as error:
+                page.error = error
+            stint.put(page)
+            if think_s := stint.think_s():
+                await thinking.sleep(think_s)
+            elif page.did_not_wait:
+                await asyncio.sleep(0)
+
+    async def _read(self, page: Page) -> RenderedPage:
+        reading = self._reading
+        return await read_page_async(
+            self._engine, page.function, page.number, reading.page_size, reading.settings.end, reading.settings.close
+        )
+
+    async def _measure_lag(self, meter: LagMeter) -> None:
+        loop, received = asyncio.get_running_loop(), asyncio.Event()
+        with Echo.opened() as echo:
+            loop.add_reader(echo.reading_end, received.set)
+            try:
+                while True:
+                    await asyncio.sleep(SAMPLE_S)
+                    sent_s = echo.send()
+                    await received.wait()
+                    meter.add(sent_s)
+                    echo.receive()
+                    received.clear()
+            finally:
+                loop.remove_reader(echo.reading_end)
+
+    async def _open_connections(self, count: int) -> None:
+        async with AsyncExitStack() as opened:
+            # at once, as a distant server takes many round trips for each
+            connections = await asyncio.gather(*(self._engine.connect() for _ in range(count)), return_exceptions=True)
+            for each in connections:
+                if not isinstance(each, BaseException):
+                    opened.push_async_callback(each.close)
+        for each in connections:
+            if isinstance(each, BaseException):
+                raise each
+
+
+class _Thinking:
+    """A user's sleep in the loop, which the hub can end."""
+
+    def __init__(self, loop_thread: LoopThread) -> None:
+        self._loop_thread = loop_thread
+        self._over: asyncio.Future[None] | None = None
+        self._ended = False
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for `seconds`, or until it is to end; not at all once it has been ended."""
+        if self._ended:
+            return
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        timer = loop.call_later(seconds, self._wake)
+        try:
+            await self._over
+        finally:
+            timer.cancel()
+
+    def end_soon(self) -> None:
+        """End it; from any thread."""
+        self._loop_thread.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)

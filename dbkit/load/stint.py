@@ -1,0 +1,203 @@
+"""One user's pages from the opening of the gate to its closing: which comes next, when, and what became of each.
+
+A lane (`dbkit.load.lanes`) asks a stint for a page, reads it, puts it down, thinks, and asks for the next. That may be
+in any native thread; a finished page goes to the outbox, from where the hub takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from time import perf_counter
+from typing import Any, Protocol
+
+from dbkit.cost import PageCost
+from dbkit.load.gate import Gate, Window
+from dbkit.load.native import allocate_lock
+from dbkit.paging import AnyPageFunction, RenderedPage
+
+
+class Reader(Protocol):
+    """What a stint asks of its user."""
+
+    pages: Iterator[int]
+    """The numbers of the pages to read."""
+    measured_pages: int
+    """How many pages it has asked for in the measured time of its slot, and got."""
+
+    def wait_time(self) -> float:
+        """Seconds between two pages."""
+
+    def first_wait_share(self) -> float:
+        """The share, 0 to 1, of such a time that passes before the first page: users do not begin together."""
+
+
+class Page:
+    """One page on its way: asked for, read, put down."""
+
+    __slots__ = ("cost", "error", "function", "number", "reader", "rendered", "think_ms", "window")
+
+    def __init__(
+        self, reader: Any, function: AnyPageFunction, number: int, window: Window, cost: PageCost, think_ms: float
+    ) -> None:
+        self.reader = reader
+        self.function = function
+        self.number = number
+        self.window = window
+        self.cost = cost
+        self.think_ms = think_ms
+        """How long the user thought before it asked."""
+        self.rendered: RenderedPage = []
+        self.error: Exception | None = None
+        """Why it failed."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether it counts, or belongs to a warm-up."""
+        return self.window.measures(self.cost.asked_s)
+
+    @property
+    def measured_share(self) -> float:
+        """See `Window.share`."""
+        return self.window.share(self.cost.asked_s, self.cost.finished_s)
+
+    @property
+    def did_not_wait(self) -> bool:
+        """Whether it may have let nobody else of its lane run: it failed, or asked the server nothing."""
+        return self.error is not None or not self.cost.round_trips
+
+
+class Stint:
+    """The pages that one user reads one after the other; with a `limit`, so many at the most.
+
+    The next page is asked for at the moment at which the last one has come back and the think time is over, whenever
+    the lane comes to it: what passes in between is the page's wait in the queue, as it would be a request's.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        function: AnyPageFunction,
+        gate: Gate,
+        put: Callable[[Page], None],
+        *,
+        limit: int | None = None,
+    ) -> None:
+        self.in_flight: object | None = None
+        """The page that has been asked for and has not come back. Known before the gate is looked at, so that who has
+        closed it and sees none can rely on it."""
+        self.wake: Callable[[], object] = lambda: None
+        """Ends the think time; set by the lane."""
+        self._reader = reader
+        self._function = function
+        self._gate = gate
+        self._put = put
+        self._left = -1 if limit is None else limit
+        self._asked_s = perf_counter()
+        self._think_s = 0.0
+        self._stopping = self._abandoned = False
+        self._lock = allocate_lock()
+
+    # In the lane
+
+    def first_think_s(self) -> float:
+        """Seconds before the first page."""
+        if self._left > 0:
+            return 0.0
+        think_s = self._reader.wait_time()
+        return self._think(think_s * self._reader.first_wait_share() if think_s > 0 else 0.0)
+
+    def ask(self) -> Page | None:
+        """The next page, to be read now; None where the stint is over."""
+        self.in_flight = self
+        if self._gate.closed or self._stopping or not self._left:
+            self.in_flight = None
+            return None
+        self._left -= 1
+        reader, cost = self._reader, PageCost(self._asked_s)
+        page = Page(reader, self._function, next(reader.pages), self._gate.window, cost, self._think_s * 1000)
+        self.in_flight = page
+        return page
+
+    def put(self, page: Page) -> None:
+        """A page has come back, or has failed. One that the user did not wait for is dropped."""
+        with self._lock:
+            if self._abandoned:
+                return
+            self.in_flight = None
+            self._put(page)
+        self._reader.measured_pages += page.measured
+        self._asked_s = page.cost.finished_s
+
+    def think_s(self) -> float:
+        """Seconds until the next page is to be asked for; 0 where that is now."""
+        return self._think(self._reader.wait_time()) if self._left else 0.0
+
+    def _think(self, seconds: float) -> float:
+        self._think_s = max(seconds, 0.0)
+        if not self._think_s:
+            return 0.0
+        self._asked_s += self._think_s
+        return max(self._asked_s - perf_counter(), 0.0)
+
+    # On the hub
+
+    def stop(self) -> None:
+        """Ask for no further page."""
+        self._stopping = True
+        self.wake()
+
+    def abandon(self) -> object | None:
+        """The user is gone: the page in flight, which counts as cut off alone; None if there is none.
+
+        Whether a page that comes back at the same moment is put down or cut off is decided here, once.
+        """
+        with self._lock:
+            self._abandoned = self._stopping = True
+            page, self.in_flight = self.in_flight, None
+        return page
+
+
+class BarePage:
+    """A page whose function is called and nothing else: no cost, no check, no Locust request."""
+
+    __slots__ = ("error", "function", "number", "rendered")
+
+    cost = nullcontext()
+
+    def __init__(self, function: AnyPageFunction) -> None:
+        self.function = function
+        self.number = 0
+        self.rendered: RenderedPage = []
+        self.error: Exception | None = None
+
+    @property
+    def did_not_wait(self) -> bool:
+        """See `Page.did_not_wait`."""
+        return self.error is not None
+
+
+class BareStint(Stint):
+    """A stint of bare pages: all that is kept of them is how many there were, each by its measured share."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.pages = 0.0
+        self._page = BarePage(self._function)
+        self._gate.window.bare_stints.append(self)
+
+    def ask(self) -> BarePage | None:  # type: ignore[override]
+        self.in_flight = page = self._page
+        if self._gate.closed or self._stopping:
+            self.in_flight = None
+            return None
+        page.number, page.error = next(self._reader.pages), None
+        return page
+
+    def put(self, page: BarePage) -> None:  # type: ignore[override]
+        finished_s, window = perf_counter(), self._gate.window
+        if page.error is None:
+            self.pages += window.share(self._asked_s, finished_s)
+        self._reader.measured_pages += window.measures(self._asked_s)
+        self._asked_s = finished_s
+        self.in_flight = None
