@@ -78,7 +78,7 @@ def measure(with_it: Call, without: Call, calls: int, rounds: int, title: str) -
 
 def page_in_locust(rounds: int) -> Differences:
     with page_user() as (user, bare_request):
-        return measure(user.read_one_page, bare_request, 1000, rounds, "a page in Locust")
+        return measure(user.read_page, bare_request, 1000, rounds, "a page in Locust")
 
 
 @contextmanager

@@ -1,0 +1,183 @@
+"""Processes that read pages bare: page functions called by as many readers as there are users, and nothing else.
+
+    with bare_reader("asyncpg", "joined", users=10) as read_for:
+        slot = read_for(0.5)
+
+There is no Locust and no `dbkit.load` in them. psycopg is read by greenlets in a process patched by gevent, and by
+native threads in one that is not; the async stacks by tasks in a uvloop loop of the main thread. Readers read the same
+pages in the same order as Locust's users do with `--page-order sequential`. Settings come from dbkit's environment
+variables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle
+
+import uvloop
+
+from dbkit.arguments import ArgumentParser, add_page_size, add_settings, read_settings
+from dbkit.database import ASYNC_STACKS, Stack, find_database, make_async_engine, make_engine
+from dbkit.dataset import read_shape
+from dbkit.errors import DbkitError
+from dbkit.machine import read_machine
+from dbkit.paging import STRATEGIES, read_page, read_page_async
+
+MODULE = "benchmarks.readers"
+PATCHED = ("gevent.monkey", "--module")
+"""Has gevent patch a process before the module after it is imported."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one process did in one slot, from its beginning to the last page's end."""
+
+    pages: int
+    seconds: float
+    cpu_s: float
+    p50_ms: float
+    p95_ms: float
+    steal: float | None = None
+    """Share of the machine's CPU time, 0 to 1, that its hypervisor gave to others."""
+
+    @classmethod
+    def of(cls, pages_ms: Sequence[float], since_s: float, since_cpu_s: float) -> Slot:
+        """Of pages that took so long each, in the time since then by `perf_counter` and `process_time`."""
+        seconds, cpu_s = time.perf_counter() - since_s, time.process_time() - since_cpu_s
+        in_order = sorted(pages_ms)
+        p50_ms, p95_ms = (in_order[min(int(share * len(in_order)), len(in_order) - 1)] for share in (0.5, 0.95))
+        return cls(len(in_order), seconds, cpu_s, p50_ms, p95_ms)
+
+
+ReadFor = Callable[[float], Slot]
+"""Has a process read for so many seconds."""
+
+
+@contextmanager
+def bare_reader(stack: Stack, strategy: str, users: int) -> Iterator[ReadFor]:
+    """A process of so many bare readers, for the length of the block."""
+    patched = PATCHED if stack == "psycopg" else ()
+    with reader([*patched, MODULE, stack, strategy, str(users)], users) as read_for:
+        yield read_for
+
+
+@contextmanager
+def reader(module: Sequence[str], users: int) -> Iterator[ReadFor]:
+    """A process of a module and its arguments that answers each number of seconds with a slot.
+
+    The pool keeps a connection for each user.
+
+    With fewer (DBKIT_POOL_SIZE=5), pools close connections and open others as pages happen to end together.
+    """
+    environment = {"DBKIT_POOL_SIZE": str(users)} | os.environ
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", *module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        ) as process,
+    ):
+
+        def read_for(slot_s: float) -> Slot:
+            assert process.stdin is not None and process.stdout is not None
+            before = read_machine()
+            print(slot_s, file=process.stdin, flush=True)
+            answer = process.stdout.readline()
+            _, steal, _ = read_machine().shares_since(before)
+            if not answer:
+                log.seek(0)
+                raise DbkitError(f"{' '.join(module)}: the process ended; {log.read().strip() or 'it says nothing'}")
+            return replace(Slot(**json.loads(answer)), steal=steal)
+
+        yield read_for
+
+
+# In the process
+
+
+def answer(commands: Iterable[str], read_until: Callable[[float], Sequence[float]]) -> None:
+    """To each line, a number of seconds, read pages until then, and answer with the slot of their times in ms."""
+    for line in commands:
+        since_s, since_cpu_s = time.perf_counter(), time.process_time()
+        pages_ms = read_until(since_s + float(line))
+        print(json.dumps(asdict(Slot.of(pages_ms, since_s, since_cpu_s))), flush=True)
+
+
+def shared_options() -> argparse.Namespace:
+    """The options that Locust has too, from the environment."""
+    parser = ArgumentParser(prog=f"python -m {MODULE}")
+    add_page_size(parser)
+    add_settings(parser)
+    options: argparse.Namespace = parser.parse_args([])
+    return options
+
+
+def _serve(stack: Stack, strategy: str, users: int) -> None:
+    options = shared_options()
+    pages = read_shape(find_database()).pages(options.page_size)
+    numbers = [cycle(range(pages)) for _ in range(users)]
+    if stack in ASYNC_STACKS:
+        _serve_tasks(stack, strategy, options, numbers)
+    else:
+        _serve_sync(stack, strategy, options, numbers)
+
+
+def _serve_sync(stack: Stack, strategy: str, options: argparse.Namespace, users: Sequence[Iterator[int]]) -> None:
+    settings, function = read_settings(options), STRATEGIES[strategy]
+    engine = make_engine(find_database(), settings)
+
+    def user(pages: Iterator[int], until_s: float, pages_ms: list[float]) -> None:
+        while (began_s := time.perf_counter()) < until_s:
+            read_page(engine, function, next(pages), options.page_size, settings.end)
+            pages_ms.append((time.perf_counter() - began_s) * 1000)
+
+    def read_until(until_s: float) -> list[float]:
+        pages_ms: list[float] = []
+        # in a patched process these are greenlets
+        threads = [threading.Thread(target=user, args=(pages, until_s, pages_ms)) for pages in users]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return pages_ms
+
+    answer(sys.stdin, read_until)
+    engine.dispose()
+
+
+def _serve_tasks(stack: Stack, strategy: str, options: argparse.Namespace, users: Sequence[Iterator[int]]) -> None:
+    settings, function = read_settings(options), STRATEGIES[strategy]
+    engine = make_async_engine(find_database(), stack, settings)
+
+    async def user(pages: Iterator[int], until_s: float, pages_ms: list[float]) -> None:
+        while (began_s := time.perf_counter()) < until_s:
+            await read_page_async(engine, function, next(pages), options.page_size, settings.end, settings.close)
+            pages_ms.append((time.perf_counter() - began_s) * 1000)
+
+    async def read_until(until_s: float) -> list[float]:
+        pages_ms: list[float] = []
+        await asyncio.gather(*(user(pages, until_s, pages_ms) for pages in users))
+        return pages_ms
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        answer(sys.stdin, lambda until_s: runner.run(read_until(until_s)))
+        runner.run(engine.dispose())
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]

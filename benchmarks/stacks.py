@@ -1,0 +1,130 @@
+"""Whether the harness chooses the winner: each stack beside psycopg as rounds compare them, and bare.
+
+    python -m benchmarks.stacks
+
+For each strategy two things take turns, a few rounds at a time: `locust -f locustfiles/rounds.py` with the classes of
+all stacks, as users run it, and bare readers (`benchmarks.readers`) of all stacks, each in a process of its own. From
+both the ratios of pages a second to psycopg are made, with intervals that hold together (`dbkit.verdict`). Exit code 1
+where the two intervals of a pair do not overlap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.readers import bare_reader
+from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
+from dbkit.database import STACKS, Stack, find_database
+from dbkit.dataset import read_shape
+from dbkit.errors import DbkitError
+from dbkit.paging import STRATEGIES
+from dbkit.verdict import MIN_ROUNDS, PAGES_PER_S, Comparison, Observation, compare
+
+PROG = "python -m benchmarks.stacks"
+REFERENCE: Stack = "psycopg"
+ROUNDS_A_TURN = 3
+STRATEGIES_READ = ("joined", "core", "lazy")
+
+
+def main() -> None:
+    options = _parse()
+    read_shape(find_database())
+    console = Console() if Console().is_terminal else Console(width=110)
+    table = Table(title=f"pages/s ÷ {REFERENCE}, {options.users} users, {options.rounds} rounds")
+    for heading in ("strategy", "stack", "as rounds tell", "bare", "overlap"):
+        table.add_column(heading)
+    apart = []
+    for strategy in options.strategies:
+        in_rounds, bare = _measure(strategy, options)
+        for stack in STACKS:
+            if stack != REFERENCE:
+                overlap = _overlap(in_rounds[stack], bare[stack])
+                table.add_row(strategy, stack, _cell(in_rounds[stack]), _cell(bare[stack]), "yes" if overlap else "NO")
+                if not overlap:
+                    apart.append(f"{strategy} on {stack}")
+    console.print(table)
+    if apart:
+        console.print(f"The harness changes the answer: {', '.join(apart)}.")
+        sys.exit(1)
+
+
+def _measure(strategy: str, options: argparse.Namespace) -> tuple[Mapping[str, Comparison], Mapping[str, Comparison]]:
+    """Each stack compared with the reference, as rounds do and bare."""
+    in_rounds: list[Observation] = []
+    bare: list[Observation] = []
+    with ExitStack() as readers:
+        read_for = {stack: readers.enter_context(bare_reader(stack, strategy, options.users)) for stack in STACKS}
+        for read in read_for.values():
+            read(options.slot_time)
+        turns = range(0, options.rounds, ROUNDS_A_TURN)
+        for turn in track(turns, strategy, console=Console(stderr=True), transient=True):
+            in_rounds += _rounds(strategy, turn, options)
+            for number in range(turn, turn + ROUNDS_A_TURN):
+                for stack in random.sample(STACKS, len(STACKS)):
+                    slot = read_for[stack](options.slot_time)
+                    bare.append(Observation(stack, number, slot.pages / slot.seconds, slot.steal))
+    return compare(in_rounds, REFERENCE, PAGES_PER_S), compare(bare, REFERENCE, PAGES_PER_S)
+
+
+def _rounds(strategy: str, first_round: int, options: argparse.Namespace) -> list[Observation]:
+    """What a few rounds through Locust measured, numbered from `first_round` on."""
+    classes = [f"{stack.title().replace('-', '')}{strategy.title()}" for stack in STACKS]
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = Path(folder, "run")
+        command = [
+            *(sys.executable, "-m", "locust", "-f", "locustfiles/rounds.py", "--headless", "--csv", str(prefix)),
+            *("--users", str(options.users), "--rounds", str(ROUNDS_A_TURN), "--slot-time", str(options.slot_time)),
+            *("--seed", str(first_round), *classes),
+        ]
+        environment = {"DBKIT_POOL_SIZE": str(options.users)} | os.environ
+        run = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if run.returncode:
+            raise DbkitError(f"Locust ended with {run.returncode}: {run.stderr.strip()}")
+        comparison = json.loads(Path(f"{prefix}_comparison.json").read_text())
+    return [
+        Observation(row["stack"], first_round + row["round"] - 1, row["pages_per_s"], row["steal_share"])
+        for row in comparison["slots"]
+        if not row["replaced"]
+    ]
+
+
+def _overlap(one: Comparison, other: Comparison) -> bool:
+    assert one.low is not None and one.high is not None and other.low is not None and other.high is not None
+    return one.low <= other.high and other.low <= one.high
+
+
+def _cell(comparison: Comparison) -> str:
+    return f"{comparison.ratio:.3f} [{comparison.low:.3f}, {comparison.high:.3f}]"
+
+
+def _parse() -> argparse.Namespace:
+    parser = ArgumentParser(
+        prog=PROG,
+        description=f"Each stack's pages/s ÷ {REFERENCE}'s, as rounds tell it and bare. Settings are read from the "
+        "environment, as DBKIT_END=commit.",
+    )
+    parser.add_argument("--users", type=whole_number(1), default=10, metavar="<number>", help="default 10")
+    parser.add_argument("--strategies", choices=tuple(STRATEGIES), nargs="+", default=STRATEGIES_READ)
+    parser.add_argument("--rounds", type=whole_number(MIN_ROUNDS), default=12, metavar="<number>", help="default 12")
+    parser.add_argument(
+        "--slot-time", type=seconds(0, above=True), default=1.0, metavar="<seconds>", help="of each side; default 1"
+    )
+    options: argparse.Namespace = parser.parse_args()
+    return options
+
+
+if __name__ == "__main__":
+    exit_on_mistake(PROG, main)
