@@ -71,7 +71,7 @@ _SLOT = _row(
         **_NAMES,
         **dict.fromkeys(("round", "began_s", "seconds"), _NUMBER),
         "bound_by": _or_null(_TEXT),
-        **dict.fromkeys(("harness_held_back", "disturbed", "incomplete", "replaced"), _YES_OR_NO),
+        **dict.fromkeys(("disturbed", "incomplete", "replaced"), _YES_OR_NO),
     },
 )
 

@@ -25,8 +25,8 @@ GAP = 2
 
 LEGEND = (
     "Above: pages a second, response times in ms. Below, a page: statements, round trips, rows; ms waiting for "
-    "the loop (queue) and a connection (pool), opening one (conn.), in the database (db), in Python (client), "
-    "and back to Locust (hop); ms of CPU of the load process (CPU) and the server (srv)."
+    "the loop (queue) and a connection (pool), opening one (conn.), in the database (db), in Python (client); "
+    "ms of CPU of the load process (CPU) and the server (srv)."
 )
 
 WHY_COLUMNS = {
@@ -38,7 +38,6 @@ WHY_COLUMNS = {
     "conn.": "connect_ms",
     "db": "db_ms",
     "client": "client_ms",
-    "hop": "hop_ms",
     "CPU": "client_cpu_ms",
     "srv": "server_cpu_ms",
 }

@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from dbkit.cost import COUNTS
+from dbkit.cost import COUNTS, PARTS
 from dbkit.errors import DbkitError
 from dbkit.result import SIGNIFICANT_DIGITS, Result
 from dbkit.slot import PERCENTILES, Row
-from dbkit.tally import PARTS_AND_HOP
 
-FIGURES = ("pages", "failures", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *PARTS_AND_HOP)
+FIGURES = ("pages", "failures", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *PARTS)
 STRATEGY_COLUMNS = (
     *("user_class", "stack", "strategy", "users", "rounds"),
     *FIGURES,
@@ -32,7 +31,7 @@ SLOT_COLUMNS = (
     *FIGURES,
     *("client_cpu_ms", "server_cpu_ms", "bound_by", "unfinished", "warm_up_pages"),
     *("client_cpu_share", "core_wait_share", "server_cpu_share", "other_cpu_share", "steal_share", "pressure_share"),
-    *("hub_lag_ms", "loop_lag_ms", "harness_held_back", "disturbed", "incomplete", "replaced"),
+    *("hub_lag_ms", "loop_lag_ms", "disturbed", "incomplete", "replaced"),
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dbkit.cost import COUNTS, PARTS
 from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
 from dbkit.slot import PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
-from dbkit.tally import PARTS_AND_HOP, Tally
+from dbkit.tally import Tally
 from dbkit.verdict import (
     CLIENT_CPU_MS,
     PAGES_PER_S,
@@ -305,7 +305,7 @@ def _blank_row(user_class: UserClass, end: str) -> Row:
         "pages": 0,
         "failures": 0,
         "pages_per_s": None,
-        **dict.fromkeys((*PERCENTILES, "max_ms", *COUNTS, *PARTS_AND_HOP)),
+        **dict.fromkeys((*PERCENTILES, "max_ms", *COUNTS, *PARTS)),
         "client_cpu_ms": None,
         "server_cpu_ms": None,
         "end": end,
@@ -390,9 +390,6 @@ def _warnings_of_rounds(rows: Sequence[Row], planned_slots: int) -> list[str]:
         warnings.append(f"slots disturbed by others on the machine, and counted: {disturbed} of {done}")
     if incomplete := sum(row["incomplete"] and not row["replaced"] for row in rows):
         warnings.append(f"slots in which a worker was lost, and counted: {incomplete} of {done}")
-    held_back = sorted({row["user_class"] for row in rows if row["harness_held_back"]})
-    if held_back:
-        warnings.append(f"the load generator itself held back the figures of {', '.join(held_back)}: see hop_ms")
     return warnings
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from dbkit.cost import COUNTS
+from dbkit.cost import COUNTS, PARTS
 from dbkit.machine import CORES
-from dbkit.tally import PARTS_AND_HOP, Distribution, Tally
+from dbkit.tally import Distribution, Tally
 
 Row = dict[str, Any]
 
@@ -25,10 +25,6 @@ POOL_BOUND_SHARE = 0.25
 """Of the response time, spent waiting for a connection."""
 THINK_BOUND_SHARE = 0.5
 """Of the users' time, spent between two pages."""
-HARNESS_SHARE = 0.1
-"""Of the response time: `hop_ms` beyond this means that the generator itself held the numbers back.
-
-Not where client CPU is the limit: a user on the way back then leaves the core to the other users."""
 DISTURBED_STEAL_SHARE = 0.25
 """Of the machine's CPU time, stolen by the hypervisor: beyond this a slot is called disturbed."""
 DISTURBED_OTHER_SHARE = 0.25
@@ -127,7 +123,7 @@ class Slot:
         seconds = fmean(process.seconds for process in self.processes) if self.processes else 0.0
         client_cpu_share = _largest(process.cpu_s / process.seconds for process in self.processes)
         core_wait_share = _largest(process.core_wait_s / process.seconds for process in self.processes)
-        page_ms = sum(self.measured.times[part].mean_ms or 0 for part in ("response_ms", "hop_ms"))
+        page_ms = self.measured.times["response_ms"].mean_ms or 0
         think_share = 1 - page_ms / 1000 * self.measured.measured_pages / (self.users * seconds) if seconds else None
         bound_by = None
         if self.measured.good_pages:
@@ -162,7 +158,6 @@ class Slot:
             "pressure_share": self.pressure_share,
             "other_cpu_share": self.other_cpu_share,
             "bound_by": bound_by,
-            "harness_held_back": bound_by != "client CPU" and (_share(self.measured, "hop_ms") or 0) > HARNESS_SHARE,
             "disturbed": self.is_disturbed,
             "incomplete": self.incomplete,
             "replaced": self.replaced,
@@ -174,13 +169,13 @@ def mean_figures(tally: Tally) -> Row:
     return {
         "max_ms": tally.times["response_ms"].max_ms if tally.good_pages else None,
         **{name: per(tally.sums[name], tally.good_pages) for name in COUNTS},
-        **{name: tally.times[name].mean_ms for name in PARTS_AND_HOP},
+        **{name: tally.times[name].mean_ms for name in PARTS},
     }
 
 
 def part_percentiles(tally: Tally) -> Row:
-    """Percentiles of each part of the response time, and of the hop."""
-    return {name: percentiles(tally.times[name]) for name in PARTS_AND_HOP}
+    """Percentiles of each part of the response time."""
+    return {name: percentiles(tally.times[name]) for name in PARTS}
 
 
 def percentiles(times: Distribution) -> Row:

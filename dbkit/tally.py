@@ -16,9 +16,7 @@ from typing import Any
 
 from dbkit.cost import COUNTS, PARTS
 
-PARTS_AND_HOP = (*PARTS, "hop_ms")
-"""The parts of a page's response time, and what the harness takes outside it."""
-TIMES = ("response_ms", *PARTS_AND_HOP)
+TIMES = ("response_ms", *PARTS)
 """The times of a page that are kept as distributions."""
 
 
@@ -99,7 +97,7 @@ class Tally:
         for name in COUNTS:
             self.sums[name] += int(cost[name])
         self.times["response_ms"].add(response_ms)
-        for name in PARTS_AND_HOP:
+        for name in PARTS:
             self.times[name].add(cost[name])
 
     def merge(self, other: Tally) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbkit.tally import PARTS_AND_HOP, Distribution
+from dbkit.cost import PARTS
+from dbkit.tally import Distribution
 
 WINDOW_S = 2.0
 """How long a window is at first."""
@@ -38,7 +39,7 @@ class Window:
     def add(self, cost: Mapping[str, float], response_ms: float) -> None:
         self.pages += 1
         self.response.add(response_ms)
-        for name in PARTS_AND_HOP:
+        for name in PARTS:
             self.sums_ms[name] += cost[name]  # type: ignore[assignment]
 
     def merge(self, other: Window) -> None:
@@ -133,11 +134,7 @@ class Timeline:
             for name, window in self._windows[number].items():
                 pages[name] += window.pages
                 sums_ms[name].update(window.sums_ms)
-        return {
-            name: {part: sums_ms[name][part] / count for part in PARTS_AND_HOP}
-            for name, count in pages.items()
-            if count
-        }
+        return {name: {part: sums_ms[name][part] / count for part in PARTS} for name, count in pages.items() if count}
 
     def _now(self) -> int:
         return int(self._clock() // self.window_s)

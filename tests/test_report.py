@@ -90,7 +90,7 @@ def tally(pages: int, response_ms: float) -> Tally:
     for place in range(pages):
         ms = response_ms * (0.5 + place / pages)
         shares = dict(zip(PARTS, (ms / 8, ms / 16, 0.0, ms / 2, ms * 5 / 16), strict=True))
-        cost = {**dict.fromkeys(COUNTS, 2.0), "rows": 40.0, **shares, "hop_ms": ms / 20}
+        cost = {**dict.fromkeys(COUNTS, 2.0), "rows": 40.0, **shares}
         made.add(cost, ms, failed=False)
     made.measured_pages = pages
     return made
@@ -211,7 +211,7 @@ def test_it_opens_offline_and_draws_every_chart_without_an_error(full_tab: Tab) 
     assert Counter(kinds) == {"verdicts": 3, "fastest": 1, "latency": 1, "parts": 1, "counts": 1, "slots": 2}
     assert lines["latency"] == lines["slots"] == lines["counts"] == len(CLASSES)
     assert lines["verdicts"] == lines["fastest"] == len(CLASSES) - 1
-    assert page.locator("[data-chart=parts] .barlayer .point").count() == len(CLASSES) * (len(PARTS) + 1)
+    assert page.locator("[data-chart=parts] .barlayer .point").count() == len(CLASSES) * len(PARTS)
     assert full_tab.errors == []
     assert full_tab.requests == [page.url]
 
@@ -296,14 +296,14 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
         assert [pages, p50, p95, p99] == [number(row[name]) for name in ("pages_per_s", "p50_ms", "p95_ms", "p99_ms")]
         assert told_ratio == (ratio(on_pages.get(row["user_class"])) or "reference")
         assert (failures, bound_by) == (str(row["failures"]), row["bound_by"])
-    columns = (*COUNTS, *PARTS, "hop_ms", "client_cpu_ms", "server_cpu_ms")
+    columns = (*COUNTS, *PARTS, "client_cpu_ms", "server_cpu_ms")
     assert [float(title) for title in titles] == [row[column] for row in rows for column in columns]
 
     assert curves == {row["user_class"]: [ms for _, ms in row["response_curve"]] for row in rows}
     for row in rows:
         of_class = [slot["pages_per_s"] for slot in full.slots if slot["user_class"] == row["user_class"]]
         assert [value for value in slots[row["user_class"]] if value is not None] == of_class
-    assert parts == {part: [row[part] for row in rows] for part in (*PARTS, "hop_ms")}
+    assert parts == {part: [row[part] for row in rows] for part in PARTS}
     assert ratios == {name: [verdict["ratio"]] for name, verdict in on_pages.items()}
 
 

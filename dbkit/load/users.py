@@ -82,8 +82,7 @@ class PageUser(User):
             except GreenletExit:
                 self.load.recorder.add_unfinished(type(self).__name__, slot)
                 raise
-            cost.returned()
-            share = self.load.gate.measured_share(slot, cost.asked_s, cost.returned_s)
+            share = self.load.gate.measured_share(slot, cost.asked_s, cost.finished_s)
             length = 0
             if failure is None:
                 try:
