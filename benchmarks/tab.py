@@ -152,7 +152,14 @@ class Watched:
             user_class = self.classes[self.pages % len(self.classes)]
             response_ms = 100 * self.random.lognormvariate(0, 1)
             cost = {name: 1 for name in COUNTS} | {name: response_ms * self.random.random() for name in PARTS}
-            context = {"user_class": user_class.__name__, "slot": None, "measured": True, "measured_share": 1.0, **cost}
+            context = {
+                "user_class": user_class.__name__,
+                "slot": None,
+                "measured": True,
+                "measured_share": 1.0,
+                "think_ms": 0.0,
+                **cost,
+            }
             self.load.recorder.on_request(response_ms, context)
             if self.pages % PAGES_A_SECOND == 0:
                 self.load.recorder.timeline.note_users(200)

@@ -99,9 +99,9 @@ NAPPERS = ("PsycopgNap", "AsyncpgNap", "PsycopgAsyncFailing")
 SLEEPERS = ("PsycopgSleep", "PsycopgAsyncSleep", "AsyncpgSleep")
 
 STRATEGY_COLUMNS = (
-    "user_class,stack,strategy,users,rounds,pages,failures,pages_per_s,p50_ms,p95_ms,p99_ms,max_ms,"
+    "user_class,stack,strategy,users,rounds,pages,failures,unfinished,pages_per_s,p50_ms,p95_ms,p99_ms,max_ms,"
     "statements,round_trips,rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,"
-    "client_cpu_ms,server_cpu_ms,end,bound_by"
+    "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,end,bound_by,largest_part"
 )
 
 NO_SLOT = -1

@@ -124,4 +124,4 @@ def test_recent_parts_forget_what_was_long_ago(clock: Clock) -> None:
     for _ in range(10):
         clock.at += WINDOW_S
         timeline.add("One", COST, 10, False)
-    assert timeline.recent_parts_ms() == {"One": COST}
+    assert timeline.recent_parts_ms() == {"One": {**COST, "server_wait_ms": COST["db_ms"], "answer_wait_ms": None}}

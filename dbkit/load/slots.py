@@ -18,7 +18,7 @@ from dbkit.load.gate import PageSlot
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
 from dbkit.load.reports import send_report
 from dbkit.load.state import Load
-from dbkit.machine import read_core_wait_s, read_machine
+from dbkit.machine import CORES, read_core_wait_s, read_machine
 from dbkit.slot import ProcessSlot
 
 PARK, OPEN, MEASURE, CLOSE = "dbkit_slot_park", "dbkit_slot_open", "dbkit_slot_measure", "dbkit_slot_close"
@@ -130,8 +130,10 @@ class _Measuring:
             cpu_s=cpu_s,
             core_wait_s=max(core_wait_s, 0.0),
             hub_lag_ms=self._hub_lag.mean_ms,
-            loop_lag_ms=self._loop_lag.mean_ms if self._in_loop else None,
+            lane_lag_ms=(self._loop_lag if self._in_loop else self._hub_lag).mean_ms,
+            hub_stall_ms=0.0,
             machine=socket.gethostname(),
+            cores=CORES,
             busy_share=busy_share,
             steal_share=steal_share,
             pressure_share=pressure_share,

@@ -100,6 +100,7 @@ class PageUser(User):
                     "page": page,
                     **slot.as_dict(),
                     "measured_share": share,
+                    "think_ms": self.wait_time() * 1000,
                     **cost.as_dict(),
                 },
             )

@@ -12,7 +12,8 @@ const dbkitCharts = (() => {
     queue_ms: { name: "queue", color: "#33207a", pattern: "/", onIt: "#fff" },
     pool_ms: { name: "pool", color: "#bab6e8", pattern: "x", onIt: "#33207a" },
     connect_ms: { name: "connect", color: "#f8f6ff", pattern: ".", onIt: "#33207a" },
-    db_ms: { name: "db", color: "#5b3fc0", pattern: "", onIt: "#fff" },
+    server_wait_ms: { name: "db", color: "#5b3fc0", pattern: "", onIt: "#fff" },
+    answer_wait_ms: { name: "answer wait", color: "#a070ff", pattern: "-", onIt: "#33207a" },
     client_ms: { name: "client", color: "#d9cef7", pattern: "\\", onIt: "#33207a" },
   };
   const COUNTS = { statements: "statements", round_trips: "round trips", rows: "rows" };
@@ -208,7 +209,8 @@ const dbkitCharts = (() => {
     const places = names.map((_, place) => place);
     const totals = rows.map((row) => Object.keys(PARTS).reduce((sum, part) => sum + (row[part] || 0), 0));
     const outline = ink(element, 0.6);  // light parts and dark ones end where they end, on any ground
-    const traces = Object.entries(PARTS).map(([column, { name, color, pattern: shape, onIt }]) => ({
+    const known = Object.entries(PARTS).filter(([column]) => rows.some((row) => row[column] !== null));
+    const traces = known.map(([column, { name, color, pattern: shape, onIt }]) => ({
       uid: column, name, type: "bar", orientation: "h", y: places, x: rows.map((row) => row[column]),
       marker: {
         color, line: { width: 0.8, color: outline },
