@@ -38,6 +38,7 @@ from dbkit.tally import SHOWN_PARTS, Tally
 from tests.browser import Tab, browser, browser_page
 
 STACKS = ("psycopg", "psycopg-async", "asyncpg")
+ALL_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
 STRATEGIES = ("lazy", "selectin", "joined", "subquery", "core")
 CLASSES = {
     name: UserClass(name, stack, strategy)
@@ -582,8 +583,16 @@ def test_the_strategies_look_the_same_in_any_company(others: list[str], known: l
     assert len({(look["color"], look["symbol"]) for look in together.values()}) == len(together)
 
 
+@given(st.permutations(ALL_STACKS))
+def test_each_stack_has_a_dash_of_its_own_in_any_company(stacks: list[str]) -> None:
+    together = looks([row_of("joined", stack) for stack in stacks])
+    assert len({look["dash"] for look in together.values()}) == len(ALL_STACKS)
+    for stack in ALL_STACKS:
+        assert looks([row_of("joined", stack)])[f"{stack} joined"] == together[f"{stack} joined"]
+
+
 def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> None:
-    rows = [row_of(strategy, stack) | {"user_class": name} for strategy in STRATEGIES for stack in STACKS
+    rows = [row_of(strategy, stack) | {"user_class": name} for strategy in STRATEGIES for stack in ALL_STACKS
             for name in (f"{stack} {strategy}", f"{stack} {strategy} twin")]  # fmt: skip
     found = looks(rows)
     assert found == looks(rows[::-1])
@@ -591,7 +600,7 @@ def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> No
 
 
 def test_classes_are_told_apart_without_colour_and_colours_seen_on_light_and_dark() -> None:
-    found = looks([row_of(strategy, stack) for strategy in [*STRATEGIES, "a", "b", "c"] for stack in STACKS])
+    found = looks([row_of(strategy, stack) for strategy in [*STRATEGIES, "a", "b", "c"] for stack in ALL_STACKS])
     assert len({(look["symbol"], look["dash"]) for look in found.values()}) == len(found)
     assert len({look["glyph"] for look in found.values()}) == len({look["symbol"] for look in found.values()}) == 8
     for look in found.values():
