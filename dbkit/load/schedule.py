@@ -225,8 +225,8 @@ class Conductor:
         timeout_s = options.drain_timeout + REPORT_MARGIN_S
         self._wait("reports", lambda: self._closed >= self._reading() & reading, timeout_s)
         slot.incomplete = self._closed != reading
-        if server and server_before_s is not None and (server_after_s := server.cpu_s()) is not None:
-            slot.server_cpu_s = server_after_s - server_before_s
+        if server and (server_cpu_s := server.cpu_s_since(server_before_s)) is not None:
+            slot.server_cpu_s = server_cpu_s
             slot.server_seconds = time.perf_counter() - opened_s
             slot.server_machine = socket.gethostname()
         self._load.recorder.fill(slot)
