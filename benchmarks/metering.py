@@ -182,7 +182,6 @@ def real_page(database: DatabaseUrl, function: PageFunction, rounds: int) -> Dif
         cost = PageCost()
         with cost:
             read_page(engine, function, 3, DEFAULT_PAGE_SIZE)
-        cost.returned()
         cost.as_dict()
 
     with engine_on(database, metered=True) as metered, engine_on(database, metered=False) as bare:

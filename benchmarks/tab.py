@@ -32,13 +32,12 @@ from rich.console import Console
 from rich.table import Table
 
 from dbkit.arguments import ArgumentParser, exit_on_mistake, whole_number
-from dbkit.cost import COUNTS
+from dbkit.cost import COUNTS, PARTS
 from dbkit.errors import DbkitError
 from dbkit.load.results import SO_FAR_S, Results
 from dbkit.load.schedule import Conductor
 from dbkit.load.state import load_of
 from dbkit.load.web import StrategiesTab
-from dbkit.tally import PARTS_AND_HOP
 from dbkit.timeline import Timeline
 
 PROG = "python -m benchmarks.tab"
@@ -152,8 +151,15 @@ class Watched:
             self.now = at
             user_class = self.classes[self.pages % len(self.classes)]
             response_ms = 100 * self.random.lognormvariate(0, 1)
-            cost = {name: 1 for name in COUNTS} | {name: response_ms * self.random.random() for name in PARTS_AND_HOP}
-            context = {"user_class": user_class.__name__, "slot": None, "measured": True, "measured_share": 1.0, **cost}
+            cost = {name: 1 for name in COUNTS} | {name: response_ms * self.random.random() for name in PARTS}
+            context = {
+                "user_class": user_class.__name__,
+                "slot": None,
+                "measured": True,
+                "measured_share": 1.0,
+                "think_ms": 0.0,
+                **cost,
+            }
             self.load.recorder.on_request(response_ms, context)
             if self.pages % PAGES_A_SECOND == 0:
                 self.load.recorder.timeline.note_users(200)

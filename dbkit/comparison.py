@@ -23,7 +23,7 @@ Schema = dict[str, Any]
 
 
 def _object(properties: Mapping[str, Schema]) -> Schema:
-    """Of an object that has all of these, whatever else it has."""
+    """The schema of an object that has all of these, whatever else it has."""
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
@@ -32,7 +32,7 @@ def _list(items: Schema) -> Schema:
 
 
 def _row(columns: Collection[str], others: Mapping[str, Schema]) -> Schema:
-    """Of an object with these columns: figures, or what `others` says."""
+    """The schema of an object with these columns: figures, or what `others` says."""
     return _object({**dict.fromkeys(columns, _FIGURE), **others})
 
 
@@ -53,7 +53,7 @@ _STRATEGY = _row(
     {
         **_NAMES,
         "end": _TEXT,
-        "bound_by": _or_null(_TEXT),
+        **dict.fromkeys(("bound_by", "largest_part"), _or_null(_TEXT)),
         "response_curve": _list(
             {
                 "type": "array",
@@ -70,8 +70,8 @@ _SLOT = _row(
     {
         **_NAMES,
         **dict.fromkeys(("round", "began_s", "seconds"), _NUMBER),
-        "bound_by": _or_null(_TEXT),
-        **dict.fromkeys(("harness_held_back", "disturbed", "incomplete", "replaced"), _YES_OR_NO),
+        **dict.fromkeys(("bound_by", "largest_part"), _or_null(_TEXT)),
+        **dict.fromkeys(("disturbed", "incomplete", "replaced"), _YES_OR_NO),
     },
 )
 

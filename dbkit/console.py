@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dbkit.formats import number, ratio
+from dbkit.formats import limit, number, ratio
 from dbkit.result import Result
 
 PIPED_WIDTH = 100
@@ -24,9 +24,10 @@ GAP = 2
 """Spaces between two columns."""
 
 LEGEND = (
-    "Above: pages a second, response times in ms. Below, a page: statements, round trips, rows; ms waiting for "
-    "the loop (queue) and a connection (pool), opening one (conn.), in the database (db), in Python (client), "
-    "and back to Locust (hop); ms of CPU of the load process (CPU) and the server (srv)."
+    "Above: pages a second, response times in ms (closed loop: users wait while the server stalls, so that a stall "
+    "shows in few pages). Below, a page: statements, round trips, rows; ms waiting for its turn (queue) and a "
+    "connection (pool), opening one (conn.), waiting for the database (db), an answer waiting for Python (answer, "
+    "estimated), in Python (client); ms of CPU of the load process (CPU) and the server (srv)."
 )
 
 WHY_COLUMNS = {
@@ -36,9 +37,9 @@ WHY_COLUMNS = {
     "queue": "queue_ms",
     "pool": "pool_ms",
     "conn.": "connect_ms",
-    "db": "db_ms",
+    "db": "server_wait_ms",
+    "answer": "answer_wait_ms",
     "client": "client_ms",
-    "hop": "hop_ms",
     "CPU": "client_cpu_ms",
     "srv": "server_cpu_ms",
 }
@@ -68,7 +69,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     if result.strategies:
         for columns in (_speeds(result), _reasons(result)):
-            # a run of several classes at once knows of none what CPU it took, nor what bound it
+            # a run of several classes at once does not know what CPU each took, nor what bound it
             told = [column for column in columns if any(column.cells)]
             for table in _tables(told, console.width):
                 console.print(table, crop=False)
@@ -81,6 +82,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
 def _speeds(result: Result) -> list[Column]:
     rows = result.strategies
     on_pages = {verdict["user_class"]: verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"}
+    cut_off = any(row["unfinished"] for row in rows)
     ratios = Column(
         f"× {result.reference}",
         ["reference" if name == result.reference else ratio(on_pages.get(name)) for name in _names(result)],
@@ -91,7 +93,8 @@ def _speeds(result: Result) -> list[Column]:
         *([ratios] if result.reference else []),
         *(Column(name, [number(row[f"{name}_ms"]) for row in rows]) for name in ("p50", "p95", "p99")),
         Column("failed", [str(row["failures"]) for row in rows]),
-        Column("bound by", [row["bound_by"] or "" for row in rows], "left"),
+        Column("cut off", [str(row["unfinished"]) if cut_off else "" for row in rows]),
+        Column("bound by", [limit(row) for row in rows], "left"),
     ]
 
 

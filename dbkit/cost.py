@@ -49,7 +49,6 @@ class PageCost:
         "db_s",
         "finished_s",
         "pool_s",
-        "returned_s",
         "round_trips",
         "rows",
         "started_s",
@@ -58,7 +57,7 @@ class PageCost:
 
     def __init__(self, asked_s: float | None = None) -> None:
         self.asked_s = perf_counter() if asked_s is None else asked_s
-        self.started_s = self.finished_s = self.returned_s = self.asked_s
+        self.started_s = self.finished_s = self.asked_s
         self.pool_s = self.connect_s = self.db_s = 0.0
         self.statements = self.round_trips = self.rows = self.connections = 0
         self._connecting_since_s: float | None = None
@@ -73,13 +72,9 @@ class PageCost:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.finished_s = self.returned_s = perf_counter()
+        self.finished_s = perf_counter()
         assert self._token is not None
         _current.reset(self._token)
-
-    def returned(self) -> None:
-        """The page has reached who asked for it: what passed since it was finished is `hop_ms`, the harness's own."""
-        self.returned_s = perf_counter()
 
     @property
     def response_ms(self) -> float:
@@ -87,7 +82,7 @@ class PageCost:
         return (self.finished_s - self.asked_s) * 1000
 
     def as_dict(self) -> dict[str, float]:
-        """All of it by name: `COUNTS`, `PARTS` in milliseconds, and `hop_ms`."""
+        """All of it by name: `COUNTS`, and `PARTS` in milliseconds."""
         return {
             "statements": self.statements,
             "round_trips": self.round_trips,
@@ -98,7 +93,6 @@ class PageCost:
             "connect_ms": self.connect_s * 1000,
             "db_ms": self.db_s * 1000,
             "client_ms": (self.finished_s - self.started_s - self.pool_s - self.connect_s - self.db_s) * 1000,
-            "hop_ms": (self.returned_s - self.finished_s) * 1000,
         }
 
 

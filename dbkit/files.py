@@ -15,24 +15,26 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from dbkit.cost import COUNTS
+from dbkit.cost import COUNTS, PARTS
 from dbkit.errors import DbkitError
 from dbkit.result import SIGNIFICANT_DIGITS, Result
 from dbkit.slot import PERCENTILES, Row
-from dbkit.tally import PARTS_AND_HOP
 
-FIGURES = ("pages", "failures", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *PARTS_AND_HOP)
+FIGURES = (
+    *("pages", "failures", "unfinished", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *PARTS),
+    *("server_wait_ms", "answer_wait_ms", "think_ms"),
+)
 STRATEGY_COLUMNS = (
     *("user_class", "stack", "strategy", "users", "rounds"),
     *FIGURES,
-    *("client_cpu_ms", "server_cpu_ms", "end", "bound_by"),
+    *("client_cpu_ms", "server_cpu_ms", "end", "bound_by", "largest_part"),
 )
 SLOT_COLUMNS = (
     *("slot", "round", "user_class", "stack", "strategy", "users", "began_s", "seconds"),
     *FIGURES,
-    *("client_cpu_ms", "server_cpu_ms", "bound_by", "unfinished", "warm_up_pages"),
+    *("client_cpu_ms", "server_cpu_ms", "bound_by", "largest_part", "warm_up_pages"),
     *("client_cpu_share", "core_wait_share", "server_cpu_share", "other_cpu_share", "steal_share", "pressure_share"),
-    *("hub_lag_ms", "loop_lag_ms", "harness_held_back", "disturbed", "incomplete", "replaced"),
+    *("hub_lag_ms", "lane_lag_ms", "hub_stall_ms", "disturbed", "incomplete", "replaced"),
 )
 
 

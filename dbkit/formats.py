@@ -18,6 +18,13 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if value >= 0.1 or value == 0 else f"{value:.3f}"
 
 
+def limit(row: Mapping[str, Any]) -> str:
+    """What bound a class, in a table's cell: `client CPU`, or `users, mostly db` with the largest part; or nothing."""
+    if row["bound_by"] == "users" and row["largest_part"]:
+        return f"users, mostly {row['largest_part']}"
+    return row["bound_by"] or ""
+
+
 def ratio(verdict: Mapping[str, Any] | None) -> str:
     """A verdict in a table's cell: `1.31 [1.22, 1.40]`, `not shown [0.97, 1.04]`, `too few rounds`, or nothing."""
     if verdict is None or verdict["ratio"] is None:

@@ -1,7 +1,7 @@
 """How strategies and stacks look, the same in every chart and table: of the report, and live in the web UI.
 
-A strategy has a colour and a marker, a stack the dash of its lines, so that a user class is told apart with and without
-colour. Drawing is `view/charts.js`'s.
+A strategy has a colour and a marker, a stack the dash of its lines, so that user classes can be distinguished with and
+without colour. Drawing is left to `view/charts.js`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Look(TypedDict):
     glyph: str
     """The same marker as a character, for tables."""
     dash: str
-    """Plotly's name of the line."""
+    """Plotly's name of the line, or the lengths of its dashes and gaps."""
 
 
 # After Okabe and Ito (2008), moved until each has a contrast of 3 on white and on #1e1e1e, and any two of the first
@@ -38,8 +38,11 @@ _MARKERS = (
 )
 """Their number and that of the colours have no divisor in common, so that pairs come again after the 88th only."""
 _STRATEGIES = ("lazy", "selectin", "joined", "subquery", "core")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-_STACKS = ("psycopg", "psycopg-async", "asyncpg")
+_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
+_DASHES = (
+    *("solid", "longdashdot", "dash", "dot"),  # the stacks', in their order
+    *("longdash", "dashdot", "9px 3px 2px 3px 2px 3px", "1px 7px"),  # and those of second classes
+)
 
 
 def looks(strategies: Sequence[Row]) -> dict[str, Look]:

@@ -1,7 +1,7 @@
 """What the machine did meanwhile: stolen time, pressure, and the CPU time of all, of this process and of the server.
 
-Everything is read off counters that only grow, so that the difference of two readings tells of the time between them.
-Figures that the system does not tell are None. Judging them is left to others.
+Everything is read from counters that only grow, so that the difference of two readings is what happened between them.
+Figures that the system does not have are None. Judging them is left to others.
 """
 
 from __future__ import annotations
@@ -104,22 +104,39 @@ class ServerProcesses:
     def cpu_s(self) -> float | None:
         """CPU seconds of the server so far, those of ended backends included; None once it has gone.
 
-        A backend that ends between two looks at the list would be missed or counted twice, so the reading is taken
-        again until the list of processes stays the same. Takes some 10 ms.
+        To the nanosecond, where the system has that: psutil's times tick in hundredths of a second, and would lose the
+        short statements of many backends. A backend that ends between two looks at the list would be missed or counted
+        twice, so the reading is taken again until the list of processes stays the same. Takes some 10 ms.
         """
         try:
             while True:
                 before = {child.pid for child in self._postmaster.children()}
                 children = self._postmaster.children()
-                own = self._postmaster.cpu_times()
-                total_s = own.user + own.system + own.children_user + own.children_system
-                for child in children:
-                    times = child.cpu_times()
-                    total_s += times.user + times.system
+                ended = self._postmaster.cpu_times()
+                total_s = ended.children_user + ended.children_system
+                total_s += sum(_read_cpu_s(process) for process in (self._postmaster, *children))
                 if before == {child.pid for child in self._postmaster.children()}:
                     return total_s
         except psutil.NoSuchProcess:
             return self.cpu_s() if self._postmaster.is_running() else None
+
+    def cpu_s_since(self, before_s: float | None) -> float | None:
+        """CPU seconds since a reading of `cpu_s`; None where one of the two is unknown, or the later one is less.
+
+        It can be: what a backend used is read in another way once the backend has ended.
+        """
+        now_s = self.cpu_s()
+        return None if before_s is None or now_s is None or now_s < before_s else now_s - before_s
+
+
+def _read_cpu_s(process: psutil.Process) -> float:
+    """CPU seconds that a process of one thread has used so far."""
+    with suppress(OSError, ValueError, IndexError):
+        # time on a core, time waiting for one, turns: the kernel's scheduler/sched-stats; all 0 where it keeps none
+        if used_ns := int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]):
+            return used_ns / 1e9
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _is_loopback(host: str) -> bool:

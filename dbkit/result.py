@@ -12,10 +12,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dbkit.bound import bound_by
 from dbkit.cost import COUNTS, PARTS
+from dbkit.formats import number
 from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
-from dbkit.slot import PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
-from dbkit.tally import PARTS_AND_HOP, Tally
+from dbkit.slot import HUB_STACK, PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
+from dbkit.tally import Tally
 from dbkit.verdict import (
     CLIENT_CPU_MS,
     PAGES_PER_S,
@@ -136,7 +138,7 @@ class Rounds:
     def add(self, slot: Slot) -> None:
         """Take in the next slot; nothing will be added to it any more, but it may be replaced later."""
         total = self._totals[slot.user_class]
-        row = _rounded(slot.row(total.user_class))
+        row = _rounded(slot.row(total.user_class) | {"bound_by": bound_by([slot])})
         self._slots.append(slot)
         self._rows.append(row)
         total.add(slot, row)
@@ -206,10 +208,11 @@ class _ClassTotal:
     def row(self) -> Row | None:
         """The class's row; None where no slot counts."""
         if self._row is None and self._own:
-            self._row = _rounded(self._make_row(self._whole, [row for _, row in self._own]))
+            self._row = _rounded(self._make_row())
         return self._row
 
-    def _make_row(self, whole: Tally, rows: Sequence[Row]) -> Row:
+    def _make_row(self) -> Row:
+        whole, rows = self._whole, [row for _, row in self._own]
         return _blank_row(self.user_class, self._end) | {
             "users": max(row["users"] for row in rows),
             "rounds": len({row["round"] for row in rows}),
@@ -217,10 +220,10 @@ class _ClassTotal:
             "failures": whole.failures,
             "unfinished": sum(row["unfinished"] for row in rows),
             "pages_per_s": per(whole.measured_pages, sum(row["seconds"] for row in rows)),
-            **_class_figures(whole),
+            **_class_figures(whole, _answer_wait_ms(slot for slot, _ in self._own)),
             "client_cpu_ms": _weighted(rows, "client_cpu_ms"),
             "server_cpu_ms": _weighted(rows, "server_cpu_ms"),
-            "bound_by": _most_common(row["bound_by"] for row in rows if row["bound_by"]),
+            "bound_by": bound_by(slot for slot, _ in self._own),
         }
 
 
@@ -268,12 +271,14 @@ def result_of_mixed_run(
             "failures": tally.failures,
             "unfinished": tally.unfinished,
             "pages_per_s": per(tally.good_pages, seconds),
-            **_class_figures(tally, parts),
+            **_class_figures(tally, answer_wait_ms=None, parts=parts),
         }
         strategies.append(_rounded(row))
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
     cut_short = planned_s is not None and ran_s <= planned_s - 1
     warnings = [f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run"] if cut_short else []
+    if unfinished := sum(row["unfinished"] for row in strategies):
+        warnings.append(f"pages cut off when their users were stopped, in no other figure: {unfinished}")
     mixed = chosen > 1
     if len(strategies) > 1:
         warnings.append(MIXED_WARNING)
@@ -304,17 +309,18 @@ def _blank_row(user_class: UserClass, end: str) -> Row:
         "rounds": 0,
         "pages": 0,
         "failures": 0,
+        "unfinished": 0,
         "pages_per_s": None,
-        **dict.fromkeys((*PERCENTILES, "max_ms", *COUNTS, *PARTS_AND_HOP)),
+        **dict.fromkeys((*PERCENTILES, "max_ms", *COUNTS, *PARTS, "server_wait_ms", "answer_wait_ms", "think_ms")),
         "client_cpu_ms": None,
         "server_cpu_ms": None,
         "end": end,
         "bound_by": None,
-        "unfinished": 0,
+        "largest_part": None,
     }
 
 
-def _class_figures(tally: Tally, parts: bool = True) -> Row:
+def _class_figures(tally: Tally, answer_wait_ms: float | None, parts: bool = True) -> Row:
     """What is told of a class's pages; `response_curve` is the curve of their response times: `[share, ms]` pairs."""
     # beyond the share that one page is of all, every further point would be the slowest page again
     shares = [share for share in CURVE_SHARES if (1 - share) * tally.good_pages >= 1]
@@ -323,10 +329,16 @@ def _class_figures(tally: Tally, parts: bool = True) -> Row:
     curve = zip(shares, times[len(PERCENTILES) :], strict=True)
     return {
         **(dict(zip(PERCENTILES, times, strict=False)) if times else dict.fromkeys(PERCENTILES)),
-        **mean_figures(tally),
+        **mean_figures(tally, answer_wait_ms),
         **({"parts": part_percentiles(tally)} if parts else {}),
         "response_curve": [list(point) for point in curve],
     }
+
+
+def _answer_wait_ms(slots: Iterable[Slot]) -> float | None:
+    """The mean a page; each slot counts by its pages, as it does in the class's `db_ms`."""
+    known = [(slot.answer_wait_ms, slot.measured.good_pages) for slot in slots if slot.answer_wait_ms is not None]
+    return per(sum(ms * pages for ms, pages in known), sum(pages for _, pages in known))
 
 
 def _rounded(row: Row) -> Row:
@@ -390,9 +402,23 @@ def _warnings_of_rounds(rows: Sequence[Row], planned_slots: int) -> list[str]:
         warnings.append(f"slots disturbed by others on the machine, and counted: {disturbed} of {done}")
     if incomplete := sum(row["incomplete"] and not row["replaced"] for row in rows):
         warnings.append(f"slots in which a worker was lost, and counted: {incomplete} of {done}")
-    held_back = sorted({row["user_class"] for row in rows if row["harness_held_back"]})
-    if held_back:
-        warnings.append(f"the load generator itself held back the figures of {', '.join(held_back)}: see hop_ms")
+    return warnings + _warnings_of_stalls([row for row in rows if not row["replaced"]])
+
+
+def _warnings_of_stalls(rows: Sequence[Row]) -> list[str]:
+    warnings = []
+    for on_hub, consequence in (
+        (True, "its pages are read there, and waited for it"),
+        (False, "no page waited for it"),
+    ):
+        own = [row for row in rows if (row["stack"] == HUB_STACK) is on_hub]
+        if stalled := [row for row in own if row["hub_stall_ms"]]:
+            classes = ", ".join(sorted({row["user_class"] for row in stalled}))
+            longest_ms = number(max(row["hub_stall_ms"] for row in stalled))
+            warnings.append(
+                f"the gevent hub stalled in {len(stalled)} slot{'' if len(stalled) == 1 else 's'} of {classes},"
+                f" for up to {longest_ms} ms: {consequence}"
+            )
     return warnings
 
 
@@ -418,10 +444,6 @@ def _warnings_of_empty_slots(rows: Sequence[Row]) -> list[str]:
         for user_class, count in sorted(empty.items())
         if count < slots[user_class]  # of one that served none at all other warnings tell
     ]
-
-
-def _most_common(values: Iterable[str]) -> str | None:
-    return next((value for value, _ in Counter(values).most_common(1)), None)
 
 
 def _connecting_share(row: Row) -> float:

@@ -1,7 +1,7 @@
-"""One class's turn in one round: what was measured in it, as a row, and what it was bound by.
+"""One class's turn in one round: what was measured in it, as a row.
 
-The rules are in the documentation of results, in the same words. What is recorded is `dbkit.tally`'s and
-`dbkit.machine`'s; what several slots say together is `dbkit.result`'s.
+Recording is left to `dbkit.tally` and `dbkit.machine`, what bound it to `dbkit.bound`, and what several slots say
+together to `dbkit.result`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,17 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from dbkit.cost import COUNTS
+from dbkit.cost import COUNTS, PARTS
 from dbkit.machine import CORES
-from dbkit.tally import PARTS_AND_HOP, Distribution, Tally
+from dbkit.tally import SHOWN_PARTS, Distribution, Tally, db_parts
 
 Row = dict[str, Any]
 
 PERCENTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
 
-CLIENT_BOUND_SHARE = 0.85
-"""Of one core, that the busiest load process used or waited for: from here on its interpreter lock is the limit."""
-POOL_BOUND_SHARE = 0.25
-"""Of the response time, spent waiting for a connection."""
-THINK_BOUND_SHARE = 0.5
-"""Of the users' time, spent between two pages."""
-HARNESS_SHARE = 0.1
-"""Of the response time: `hop_ms` beyond this means that the generator itself held the numbers back.
+HUB_STACK = "psycopg"
+"""The stack whose pages are read in greenlets, and so wait while the gevent hub stalls."""
 
-Not where client CPU is the limit: a user on the way back then leaves the core to the other users."""
 DISTURBED_STEAL_SHARE = 0.25
 """Of the machine's CPU time, stolen by the hypervisor: beyond this a slot is called disturbed."""
 DISTURBED_OTHER_SHARE = 0.25
@@ -56,12 +49,14 @@ class ProcessSlot:
     hub_lag_ms: float
     """Mean of how late the gevent hub woke a greenlet that had slept."""
     lane_lag_ms: float
-    """The same of the lane in which pages are read: hub, asyncio loop or native threads."""
+    """Mean of how long an answer that has come waits for its turn where pages are read: on the hub, in the asyncio
+    loop, or for the interpreter lock."""
     hub_stall_ms: float
-    """The longest stall of the hub; 0 where there was none."""
-    cores: int
+    """The longest stall of the hub; 0 where there was none: see `dbkit.load.lag`."""
     machine: str
-    """The name of the machine that it ran on, of which the following shares are, as far as the system tells."""
+    """The name of the machine that it ran on. The following are about that machine, as far as the system tells."""
+    cores: int
+    """How many cores it has."""
     busy_share: float | None
     """Of the machine's CPU time, used by all its processes together."""
     steal_share: float | None
@@ -88,7 +83,9 @@ class Slot:
     server_seconds: float = 0.0
     """The time in which it used that."""
     server_machine: str | None = None
-    """The machine that the server is on, where that is known."""
+    """The machine that the server is on, where that is known: the conductor's."""
+    server_cores: int = CORES
+    """How many cores that has."""
     processes: list[ProcessSlot] = field(default_factory=list)
     measured: Tally = field(default_factory=Tally)
     warm_up: Tally = field(default_factory=Tally)
@@ -97,6 +94,49 @@ class Slot:
     """A process that took part was lost, or did not report in time."""
     replaced: bool = False
     """Disturbed or incomplete, and run again: it stays in the tables, and out of the classes' figures and verdicts."""
+
+    @property
+    def busiest(self) -> ProcessSlot | None:
+        """The process that used the most of a core; None where none has reported."""
+        return max(self.processes, key=lambda process: process.cpu_s / process.seconds, default=None)
+
+    @property
+    def client_cpu_share(self) -> float | None:
+        """What the busiest process used, of one core."""
+        return None if self.busiest is None else self.busiest.cpu_s / self.busiest.seconds
+
+    @property
+    def core_wait_share(self) -> float | None:
+        """How long the busiest process waited for a core, of the time.
+
+        An interpreter waits once, however many of its threads do: it is no more than what its use of a core leaves.
+        """
+        if self.busiest is None:
+            return None
+        left = max(1 - self.busiest.cpu_s / self.busiest.seconds, 0.0)
+        return min(self.busiest.core_wait_s / self.busiest.seconds, left)
+
+    @property
+    def server_cpu_share(self) -> float | None:
+        """What the server used, of one core."""
+        return None if self.server_cpu_s is None else per(self.server_cpu_s, self.server_seconds)
+
+    @property
+    def server_machine_share(self) -> float | None:
+        """What the server used, of all cores of its machine."""
+        return None if self.server_cpu_share is None else self.server_cpu_share / self.server_cores
+
+    @property
+    def answer_wait_ms(self) -> float | None:
+        """The part of a page's mean `db_ms` in which an answer had come and waited for Python, as an estimate.
+
+        Each round trip ends with a wake-up, which comes as late as that of any sleeper in the lane.
+        """
+        lag_ms = _mean(process.lane_lag_ms for process in self.processes)
+        db_ms = self.measured.times["db_ms"].mean_ms
+        if lag_ms is None or db_ms is None:
+            return None
+        return min(db_ms, self.measured.sums["round_trips"] / self.measured.good_pages * lag_ms)
 
     @property
     def steal_share(self) -> float | None:
@@ -121,7 +161,7 @@ class Slot:
             ours = sum(process.cpu_s / process.seconds for process in here)
             if machine == self.server_machine and self.server_cpu_s is not None:
                 ours += self.server_cpu_s / self.server_seconds
-            shares.append(max(here[0].busy_share - ours / CORES, 0.0))
+            shares.append(max(here[0].busy_share - ours / here[0].cores, 0.0))
         return max(shares, default=None)
 
     @property
@@ -132,13 +172,6 @@ class Slot:
     def row(self, user_class: UserClass) -> Row:
         """The slot's row in every output."""
         seconds = fmean(process.seconds for process in self.processes) if self.processes else 0.0
-        client_cpu_share = _largest(process.cpu_s / process.seconds for process in self.processes)
-        core_wait_share = _largest(process.core_wait_s / process.seconds for process in self.processes)
-        page_ms = sum(self.measured.times[part].mean_ms or 0 for part in ("response_ms", "hop_ms"))
-        think_share = 1 - page_ms / 1000 * self.measured.measured_pages / (self.users * seconds) if seconds else None
-        bound_by = None
-        if self.measured.good_pages:
-            bound_by = _bound_by(self.measured, client_cpu_share, core_wait_share, think_share, self.steal_share)
         client_cpu_s = sum(process.cpu_s for process in self.processes) if self.processes else None
         all_pages = self.measured.pages + self.warm_up.pages
         return {
@@ -156,72 +189,50 @@ class Slot:
             "warm_up_pages": self.warm_up.pages,
             "pages_per_s": per(self.measured.measured_pages, seconds),
             **percentiles(self.measured.times["response_ms"]),
-            **mean_figures(self.measured),
+            **mean_figures(self.measured, self.answer_wait_ms),
             "parts": part_percentiles(self.measured),
             "client_cpu_ms": None if client_cpu_s is None else per(client_cpu_s * 1000, self.measured.measured_pages),
             "server_cpu_ms": None if self.server_cpu_s is None else per(self.server_cpu_s * 1000, all_pages),
-            "client_cpu_share": client_cpu_share,
-            "core_wait_share": core_wait_share,
-            "server_cpu_share": None if self.server_cpu_s is None else per(self.server_cpu_s, self.server_seconds),
+            "client_cpu_share": self.client_cpu_share,
+            "core_wait_share": self.core_wait_share,
+            "server_cpu_share": self.server_cpu_share,
             "hub_lag_ms": _mean(process.hub_lag_ms for process in self.processes),
-            "loop_lag_ms": _mean(process.lane_lag_ms for process in self.processes),
+            "lane_lag_ms": _mean(process.lane_lag_ms for process in self.processes),
+            "hub_stall_ms": _largest(process.hub_stall_ms for process in self.processes),
             "steal_share": self.steal_share,
             "pressure_share": self.pressure_share,
             "other_cpu_share": self.other_cpu_share,
-            "bound_by": bound_by,
-            "harness_held_back": bound_by != "client CPU" and (_share(self.measured, "hop_ms") or 0) > HARNESS_SHARE,
             "disturbed": self.is_disturbed,
             "incomplete": self.incomplete,
             "replaced": self.replaced,
         }
 
 
-def mean_figures(tally: Tally) -> Row:
-    """The longest response time, and means a page of counts and parts."""
-    return {
+def mean_figures(tally: Tally, answer_wait_ms: float | None) -> Row:
+    """The longest response time, means a page of counts and parts, and the name of the largest part.
+
+    Which part is the largest is None where it is not known how much of `db_ms` was `answer_wait_ms`.
+    """
+    figures = {
         "max_ms": tally.times["response_ms"].max_ms if tally.good_pages else None,
         **{name: per(tally.sums[name], tally.good_pages) for name in COUNTS},
-        **{name: tally.times[name].mean_ms for name in PARTS_AND_HOP},
+        **{name: tally.times[name].mean_ms for name in PARTS},
+        **db_parts(tally.times["db_ms"].mean_ms, answer_wait_ms),
+        "think_ms": per(tally.think_ms, tally.pages),
     }
+    largest = None if answer_wait_ms is None else max(SHOWN_PARTS, key=lambda part: figures[part] or 0)
+    return {**figures, "largest_part": None if largest is None else SHOWN_PARTS[largest]}
 
 
 def part_percentiles(tally: Tally) -> Row:
-    """Percentiles of each part of the response time, and of the hop."""
-    return {name: percentiles(tally.times[name]) for name in PARTS_AND_HOP}
+    """Percentiles of each part of the response time."""
+    return {name: percentiles(tally.times[name]) for name in PARTS}
 
 
 def percentiles(times: Distribution) -> Row:
     """`PERCENTILES` of a time; None where there is none."""
     found = times.percentiles(tuple(PERCENTILES.values()))
     return dict(zip(PERCENTILES, found, strict=True)) if found else dict.fromkeys(PERCENTILES)
-
-
-def _bound_by(
-    tally: Tally,
-    client_cpu_share: float | None,
-    core_wait_share: float | None,
-    think_share: float | None,
-    steal_share: float | None,
-) -> str | None:
-    """What kept the slot from serving more pages; the rule is in the documentation of results, in these words.
-
-    The share of `db` in the response time is no part of it: under load most of that is an answer that has come and
-    waits for the interpreter.
-    """
-    if client_cpu_share is None or core_wait_share is None:
-        return None
-    if client_cpu_share + core_wait_share >= CLIENT_BOUND_SHARE * (1 - (steal_share or 0)):
-        return "client CPU"
-    if (_share(tally, "pool_ms") or 0) >= POOL_BOUND_SHARE:
-        return "pool"
-    if think_share is not None and think_share >= THINK_BOUND_SHARE:
-        return "think time"
-    return "database"
-
-
-def _share(tally: Tally, part: str) -> float | None:
-    """The share of a part in the response time of all pages."""
-    return per(tally.times[part].sum_ms, tally.times["response_ms"].sum_ms)
 
 
 def per(value: float, by: float) -> float | None:

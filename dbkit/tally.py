@@ -16,10 +16,24 @@ from typing import Any
 
 from dbkit.cost import COUNTS, PARTS
 
-PARTS_AND_HOP = (*PARTS, "hop_ms")
-"""The parts of a page's response time, and what the harness takes outside it."""
-TIMES = ("response_ms", *PARTS_AND_HOP)
+TIMES = ("response_ms", *PARTS)
 """The times of a page that are kept as distributions."""
+
+SHOWN_PARTS = {
+    "queue_ms": "queue",
+    "pool_ms": "pool",
+    "connect_ms": "connect",
+    "server_wait_ms": "db",
+    "answer_wait_ms": "answer wait",
+    "client_ms": "client",
+}
+"""The parts as they are shown, with their names there: what `db_parts` gives stands in the place of `db_ms`."""
+
+
+def db_parts(db_ms: float | None, answer_wait_ms: float | None) -> dict[str, float | None]:
+    """The two parts of `db_ms`: `answer_wait_ms`, and the rest, all of it where that is not known."""
+    rest_ms = None if db_ms is None else max(db_ms - (answer_wait_ms or 0), 0.0)
+    return {"server_wait_ms": rest_ms, "answer_wait_ms": answer_wait_ms}
 
 
 def three_digits(ms: float) -> float:
@@ -76,13 +90,17 @@ class Tally:
     pages: int = 0
     """Pages that came back, failed ones included."""
     failures: int = 0
-    """Pages that failed; how long they took is in no time, and what they cost in no sum."""
+    """Pages that failed; how long they took is in none of the `times`, and what they cost in none of the `sums`."""
     measured_pages: float = 0.0
     """Pages that did not fail, each by the share of its time that lies in the measured time."""
     unfinished: int = 0
     """Pages that were cut off, in none of the other figures."""
+    think_ms: float = 0.0
+    """The users' think time before all pages, failed ones included."""
+    failed_ms: float = 0.0
+    """The response times of the pages that failed."""
     sums: Counter[str] = field(default_factory=Counter)
-    """Of `dbkit.cost.COUNTS`."""
+    """The `dbkit.cost.COUNTS` of all pages that did not fail, added up."""
     times: dict[str, Distribution] = field(default_factory=lambda: {name: Distribution() for name in TIMES})
 
     @property
@@ -91,15 +109,17 @@ class Tally:
         return self.pages - self.failures
 
     def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
-        """Add one page; `cost` is `PageCost.as_dict()`."""
+        """Add one page; `cost` is `PageCost.as_dict()`, and the `think_ms` before the page."""
         self.pages += 1
+        self.think_ms += cost["think_ms"]
         if failed:
             self.failures += 1
+            self.failed_ms += response_ms
             return
         for name in COUNTS:
             self.sums[name] += int(cost[name])
         self.times["response_ms"].add(response_ms)
-        for name in PARTS_AND_HOP:
+        for name in PARTS:
             self.times[name].add(cost[name])
 
     def merge(self, other: Tally) -> None:
@@ -107,6 +127,8 @@ class Tally:
         self.pages += other.pages
         self.failures += other.failures
         self.unfinished += other.unfinished
+        self.think_ms += other.think_ms
+        self.failed_ms += other.failed_ms
         self.measured_pages += other.measured_pages
         self.sums.update(other.sums)
         for name, distribution in other.times.items():
@@ -118,6 +140,8 @@ class Tally:
             "pages": self.pages,
             "failures": self.failures,
             "unfinished": self.unfinished,
+            "think_ms": self.think_ms,
+            "failed_ms": self.failed_ms,
             "measured_pages": self.measured_pages,
             "sums": dict(self.sums),
             "times": {name: [dict(d.counts), d.sum_ms, d.max_ms] for name, d in self.times.items()},
@@ -130,6 +154,8 @@ class Tally:
             pages=message["pages"],
             failures=message["failures"],
             unfinished=message["unfinished"],
+            think_ms=message["think_ms"],
+            failed_ms=message["failed_ms"],
             measured_pages=message["measured_pages"],
             sums=Counter(message["sums"]),
             times={

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbkit.tally import PARTS_AND_HOP, Distribution
+from dbkit.cost import PARTS
+from dbkit.tally import Distribution, db_parts
 
 WINDOW_S = 2.0
 """How long a window is at first."""
 MAX_WINDOWS = 150
 """With more than these, neighbours are joined, so that a long run takes no more room than a short one."""
 SHORTEST_S = 0.5
-"""Of a window at a run's beginning or end: what is shorter is left out, as a rate of it would be a guess."""
+"""A window at a run's beginning or end that is shorter is left out, as a rate of it would be a guess."""
 RECENT_S = 10.0
 
 
@@ -28,7 +29,7 @@ class Window:
     """What one class did in one window; a page is in the one in which it came back."""
 
     pages: int = 0
-    """That did not fail."""
+    """Pages that did not fail."""
     response: Distribution = field(default_factory=Distribution)
     """Their response times."""
     sums_ms: Counter[str] = field(default_factory=Counter)
@@ -38,7 +39,7 @@ class Window:
     def add(self, cost: Mapping[str, float], response_ms: float) -> None:
         self.pages += 1
         self.response.add(response_ms)
-        for name in PARTS_AND_HOP:
+        for name in PARTS:
             self.sums_ms[name] += cost[name]  # type: ignore[assignment]
 
     def merge(self, other: Window) -> None:
@@ -124,20 +125,24 @@ class Timeline:
                 columns["p95_ms"].append(window.p95_ms if window else None)
         return {"window_s": self.window_s, "began_s": began_s, "users": users, "classes": classes}
 
-    def recent_parts_ms(self) -> dict[str, dict[str, float]]:
-        """The mean parts of a page's time in the last ten seconds, or the last window if that is longer, by class."""
+    def recent_parts_ms(self) -> dict[str, dict[str, float | None]]:
+        """The mean parts of a page's time in the last ten seconds, or the last window if that is longer, by class.
+
+        How long answers waited for Python is not known of them.
+        """
         pages: Counter[str] = Counter()
         sums_ms: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        recent = max(round(RECENT_S / self.window_s), 1)
-        for number in sorted(self._windows)[-recent:]:
+        last = max(round(RECENT_S / self.window_s), 1)
+        for number in sorted(self._windows)[-last:]:
             for name, window in self._windows[number].items():
                 pages[name] += window.pages
                 sums_ms[name].update(window.sums_ms)
-        return {
-            name: {part: sums_ms[name][part] / count for part in PARTS_AND_HOP}
-            for name, count in pages.items()
-            if count
-        }
+        recent_ms = {}
+        for name, count in pages.items():
+            if count:
+                means_ms: dict[str, float | None] = {part: sums_ms[name][part] / count for part in PARTS}
+                recent_ms[name] = means_ms | db_parts(means_ms["db_ms"], answer_wait_ms=None)
+        return recent_ms
 
     def _now(self) -> int:
         return int(self._clock() // self.window_s)

@@ -38,7 +38,8 @@ COLOURS = re.compile(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])(;\d+)*m")
 
 def row(user_class: str, **figures: Any) -> dict[str, Any]:
     names = {*SPEEDS.values(), *WHY_COLUMNS.values()}
-    return {"user_class": user_class, "failures": 0, "bound_by": "client CPU", **dict.fromkeys(names, 1.23), **figures}
+    told = {"failures": 0, "unfinished": 0, "bound_by": "client CPU", "largest_part": "client"}
+    return {"user_class": user_class, **told, **dict.fromkeys(names, 1.23), **figures}
 
 
 def verdict(user_class: str, reference: str, ratio: float, half_width: float) -> dict[str, Any]:
@@ -187,6 +188,23 @@ def test_a_difference_that_is_not_shown_is_called_so_and_too_few_rounds_too() ->
     assert "× AsyncpgCore" in speeds[0]
     assert "too few rounds" in speeds[1]
     assert "not shown [0.96, 1.06]" in speeds[2]
+
+
+def test_of_a_class_that_nothing_limits_the_largest_part_of_a_page_is_named() -> None:
+    rows = [row("PsycopgLazy", bound_by="users", largest_part="db"), row("PsycopgCore")]
+    speeds, _ = tables(printed(result(rows, [])))
+    assert [line.strip().split("  ")[-1] for line in speeds] == ["bound by", "users, mostly db", "client CPU"]
+
+
+def test_pages_cut_off_have_a_column_where_there_are_any() -> None:
+    speeds, _ = tables(printed(result([row("PsycopgLazy", unfinished=7), row("PsycopgCore")], [])))
+    assert "cut off" in speeds[0]
+    assert [line.split()[6] for line in speeds[1:]] == ["7", "0"]
+    assert "cut off" not in printed(FULL)
+
+
+def test_the_legend_says_what_percentiles_are_in_a_closed_loop() -> None:
+    assert "closed loop: users wait while the server stalls" in " ".join(printed(FULL).split())
 
 
 # Terminals and pipes

@@ -28,16 +28,17 @@ from dbkit.comparison import read_comparison
 from dbkit.cost import COUNTS, PARTS
 from dbkit.errors import DbkitError
 from dbkit.files import FILES
-from dbkit.formats import number, ratio
+from dbkit.formats import limit, number, ratio
 from dbkit.looks import looks
 from dbkit.report import MOST_SLOTS, report
 from dbkit.result import FORMAT, MIXED_WARNING, Result, State, result_of_mixed_run, result_of_rounds
 from dbkit.slot import ProcessSlot, Slot, UserClass
 from dbkit.summary import summary
-from dbkit.tally import Tally
+from dbkit.tally import SHOWN_PARTS, Tally
 from tests.browser import Tab, browser, browser_page
 
 STACKS = ("psycopg", "psycopg-async", "asyncpg")
+ALL_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
 STRATEGIES = ("lazy", "selectin", "joined", "subquery", "core")
 CLASSES = {
     name: UserClass(name, stack, strategy)
@@ -90,7 +91,7 @@ def tally(pages: int, response_ms: float) -> Tally:
     for place in range(pages):
         ms = response_ms * (0.5 + place / pages)
         shares = dict(zip(PARTS, (ms / 8, ms / 16, 0.0, ms / 2, ms * 5 / 16), strict=True))
-        cost = {**dict.fromkeys(COUNTS, 2.0), "rows": 40.0, **shares, "hop_ms": ms / 20}
+        cost = {**dict.fromkeys(COUNTS, 2.0), "rows": 40.0, "think_ms": 3.0, **shares}
         made.add(cost, ms, failed=False)
     made.measured_pages = pages
     return made
@@ -113,7 +114,7 @@ def rounds_of(user_classes: Sequence[UserClass], rounds: int = 3, planned_slots:
                     server_cpu_s=0.1,
                     server_seconds=1.3,
                     server_machine="here",
-                    processes=[ProcessSlot(1.0, 0.9, 0.05, 0.1, None, "here", 0.6, steal, 0.1)],
+                    processes=[ProcessSlot(1.0, 0.9, 0.05, 0.1, 2.0, 0.0, "here", 2, 0.6, steal, 0.1)],
                     measured=tally(pages, 10_000 / pages),
                     warm_up=tally(10, 30),
                     replaced=len(slots) == 1,
@@ -211,7 +212,7 @@ def test_it_opens_offline_and_draws_every_chart_without_an_error(full_tab: Tab) 
     assert Counter(kinds) == {"verdicts": 3, "fastest": 1, "latency": 1, "parts": 1, "counts": 1, "slots": 2}
     assert lines["latency"] == lines["slots"] == lines["counts"] == len(CLASSES)
     assert lines["verdicts"] == lines["fastest"] == len(CLASSES) - 1
-    assert page.locator("[data-chart=parts] .barlayer .point").count() == len(CLASSES) * (len(PARTS) + 1)
+    assert page.locator("[data-chart=parts] .barlayer .point").count() == len(CLASSES) * len(SHOWN_PARTS)
     assert full_tab.errors == []
     assert full_tab.requests == [page.url]
 
@@ -295,15 +296,15 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
         assert user_class.endswith(row["user_class"])
         assert [pages, p50, p95, p99] == [number(row[name]) for name in ("pages_per_s", "p50_ms", "p95_ms", "p99_ms")]
         assert told_ratio == (ratio(on_pages.get(row["user_class"])) or "reference")
-        assert (failures, bound_by) == (str(row["failures"]), row["bound_by"])
-    columns = (*COUNTS, *PARTS, "hop_ms", "client_cpu_ms", "server_cpu_ms")
+        assert (failures, bound_by) == (str(row["failures"]), limit(row))
+    columns = (*COUNTS, *SHOWN_PARTS, "client_cpu_ms", "server_cpu_ms")
     assert [float(title) for title in titles] == [row[column] for row in rows for column in columns]
 
     assert curves == {row["user_class"]: [ms for _, ms in row["response_curve"]] for row in rows}
     for row in rows:
         of_class = [slot["pages_per_s"] for slot in full.slots if slot["user_class"] == row["user_class"]]
         assert [value for value in slots[row["user_class"]] if value is not None] == of_class
-    assert parts == {part: [row[part] for row in rows] for part in (*PARTS, "hop_ms")}
+    assert parts == {part: [row[part] for row in rows] for part in SHOWN_PARTS}
     assert ratios == {name: [verdict["ratio"]] for name, verdict in on_pages.items()}
 
 
@@ -582,8 +583,16 @@ def test_the_strategies_look_the_same_in_any_company(others: list[str], known: l
     assert len({(look["color"], look["symbol"]) for look in together.values()}) == len(together)
 
 
+@given(st.permutations(ALL_STACKS))
+def test_each_stack_has_a_dash_of_its_own_in_any_company(stacks: list[str]) -> None:
+    together = looks([row_of("joined", stack) for stack in stacks])
+    assert len({look["dash"] for look in together.values()}) == len(ALL_STACKS)
+    for stack in ALL_STACKS:
+        assert looks([row_of("joined", stack)])[f"{stack} joined"] == together[f"{stack} joined"]
+
+
 def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> None:
-    rows = [row_of(strategy, stack) | {"user_class": name} for strategy in STRATEGIES for stack in STACKS
+    rows = [row_of(strategy, stack) | {"user_class": name} for strategy in STRATEGIES for stack in ALL_STACKS
             for name in (f"{stack} {strategy}", f"{stack} {strategy} twin")]  # fmt: skip
     found = looks(rows)
     assert found == looks(rows[::-1])
@@ -591,7 +600,7 @@ def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> No
 
 
 def test_classes_are_told_apart_without_colour_and_colours_seen_on_light_and_dark() -> None:
-    found = looks([row_of(strategy, stack) for strategy in [*STRATEGIES, "a", "b", "c"] for stack in STACKS])
+    found = looks([row_of(strategy, stack) for strategy in [*STRATEGIES, "a", "b", "c"] for stack in ALL_STACKS])
     assert len({(look["symbol"], look["dash"]) for look in found.values()}) == len(found)
     assert len({look["glyph"] for look in found.values()}) == len({look["symbol"] for look in found.values()}) == 8
     for look in found.values():
@@ -610,8 +619,8 @@ def test_colours_are_told_apart_by_those_who_lack_a_kind_of_cone_and_mean_one_th
             .filter(({ type }) => type === "bar")
             .map(({ uid, marker }) => [uid, marker.color, marker.pattern.shape]))"""
     )
-    parts = {uid: color for uid, color, _ in bars if uid in PARTS}
-    assert len({shape for uid, _, shape in bars if uid in PARTS}) == len(parts) == len(PARTS)
+    parts = {uid: color for uid, color, _ in bars if uid in SHOWN_PARTS}
+    assert len({shape for uid, _, shape in bars if uid in SHOWN_PARTS}) == len(parts) == len(SHOWN_PARTS)
     machine = [color for uid, color, _ in bars if uid.endswith("_share")]
     assert len({shape for uid, _, shape in bars if uid.endswith("_share")}) == len(machine) == 2
     for one, other in (*combinations(strategies, 2), *product(others, [*parts.values(), *machine])):
@@ -662,7 +671,7 @@ def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
             number(row["pages_per_s"]),
             ratio(on_pages.get(row["user_class"])) or "reference",
             *(number(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms", "statements", "client_cpu_ms")),
-            row["bound_by"],
+            limit(row),
         ]
         for row in full.strategies
     ]

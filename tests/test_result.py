@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from dbkit.cost import COUNTS, PARTS
 from dbkit.errors import DbkitError
 from dbkit.files import check_writable, write_files, write_text
-from dbkit.machine import CORES
 from dbkit.result import MIXED_WARNING, Result, result_of_mixed_run, result_of_rounds
 from dbkit.slot import ProcessSlot, Slot, UserClass
 from dbkit.tally import Tally
@@ -30,17 +29,20 @@ QUIET = ProcessSlot(
     cpu_s=0.4,
     core_wait_s=0.05,
     hub_lag_ms=0.1,
-    loop_lag_ms=None,
+    lane_lag_ms=0.2,
+    hub_stall_ms=0.0,
     machine="here",
-    busy_share=0.5 / CORES,
+    cores=4,
+    busy_share=0.5 / 4,
     steal_share=0.02,
     pressure_share=0.1,
 )
 
 
-def tally(pages: int, response_ms: float, failures: int = 0, **parts: float) -> Tally:
-    """Of pages that are all alike; what is not said of their time is the database's."""
-    cost: dict[str, float] = dict.fromkeys((*COUNTS, *PARTS, "hop_ms"), 0) | {"statements": 1, "rows": 40} | parts
+def tally(pages: int, response_ms: float, failures: int = 0, think_ms: float = 0.0, **parts: float) -> Tally:
+    """Pages that are all alike, of three round trips; the rest of their time is the database's."""
+    cost: dict[str, float] = dict.fromkeys((*COUNTS, *PARTS), 0) | {"statements": 1.0, "rows": 40.0}
+    cost |= {"round_trips": 3, "think_ms": think_ms, **parts}
     cost["db_ms"] = response_ms - sum(parts.get(part, 0) for part in PARTS)
     made = Tally()
     for number in range(pages):
@@ -61,6 +63,7 @@ def slot(number: int, round_number: int, user_class: str, measured: Tally | None
         server_cpu_s=0.1,
         server_seconds=1.3,
         server_machine="here",
+        server_cores=4,
         processes=[QUIET],
         measured=tally(pages, 1000 * USERS / pages) if measured is None else measured,
         warm_up=tally(30, 30),
@@ -210,9 +213,8 @@ def test_a_good_run_has_no_warnings() -> None:
         ({"measured": replace(tally(200, 50), unfinished=2)}, "pages cut off after --drain-timeout, in no figure: 2"),
         ({"warm_up": replace(tally(9, 50), unfinished=3)}, "pages cut off after --drain-timeout, in no figure: 3"),
         ({"processes": [replace(QUIET, steal_share=0.5)]}, "disturbed by others on the machine, and counted: 1 of 1"),
-        ({"processes": [replace(QUIET, busy_share=1.0)]}, "disturbed by others on the machine, and counted: 1 of 1"),
+        ({"processes": [replace(QUIET, busy_share=0.8)]}, "disturbed by others on the machine, and counted: 1 of 1"),
         ({"incomplete": True}, "a worker was lost, and counted: 1 of 1"),
-        ({"measured": tally(200, 50, hop_ms=20.0)}, "held back the figures of Fast"),
         ({"measured": Tally()}, "no page of Fast began in its slots' measured time"),
     ],
 )
@@ -284,33 +286,84 @@ def test_a_class_that_served_no_page_was_bound_by_nothing() -> None:
     assert [row["bound_by"] is None for row in result.slots] == [False, True]
 
 
-# What a slot was bound by
+# What an answer waited for
+
+
+def test_of_db_the_wait_of_an_answer_for_python_is_told_apart() -> None:
+    # three round trips a page, each of which ends with a wake-up that comes 10 ms late
+    late = replace(QUIET, lane_lag_ms=10.0)
+    result = result_of([slot(0, 1, "Fast", tally(200, 50, client_ms=15.0), processes=[late])])
+    for row in (*result.slots, *result.strategies):
+        assert (row["db_ms"], row["answer_wait_ms"], row["server_wait_ms"]) == (35, 30, 5)
+        assert row["largest_part"] == "answer wait"
+
+
+def test_an_answer_waits_no_longer_than_db_took() -> None:
+    late = replace(QUIET, lane_lag_ms=1000.0)
+    [row] = result_of([slot(0, 1, "Fast", tally(200, 50, client_ms=15.0), processes=[late])]).strategies
+    assert (row["answer_wait_ms"], row["server_wait_ms"]) == (35, 0)
+
+
+def test_the_answer_wait_of_a_class_is_that_of_its_pages() -> None:
+    slots = [
+        slot(0, 1, "Fast", tally(100, 40.0), processes=[replace(QUIET, lane_lag_ms=2.0)]),
+        slot(1, 2, "Fast", tally(300, 20.0), processes=[replace(QUIET, lane_lag_ms=1.0)]),
+    ]
+    [row] = result_of(slots).strategies
+    assert row["answer_wait_ms"] == pytest.approx((100 * 3 * 2.0 + 300 * 3 * 1.0) / 400)
+    assert row["answer_wait_ms"] + row["server_wait_ms"] == pytest.approx(row["db_ms"])
+
+
+def test_a_run_without_rounds_does_not_know_what_an_answer_waited_for() -> None:
+    tallies = {"Fast": tally(300, 30)}
+    [row] = result_of_mixed_run(
+        tallies, USER_CLASSES, seconds=2, users=1, chosen=1, end="rollback", measured_on={}
+    ).strategies
+    assert (row["server_wait_ms"], row["answer_wait_ms"], row["largest_part"]) == (row["db_ms"], None, None)
+
+
+# Where the machine matters
+
+
+@pytest.mark.parametrize(("cores", "other"), [(4, 0.3), (16, 0.45)])
+def test_what_others_used_is_a_share_of_the_cores_of_the_machine_it_was_on(cores: int, other: float) -> None:
+    elsewhere = replace(QUIET, machine="elsewhere", cores=cores, cpu_s=0.8, busy_share=0.5)
+    [row] = result_of([slot(0, 1, "Fast", processes=[elsewhere])]).slots
+    assert row["other_cpu_share"] == pytest.approx(other)
+
+
+# Stalls
 
 
 @pytest.mark.parametrize(
-    ("bound_by", "changes"),
-    [
-        ("client CPU", {"processes": [replace(QUIET, cpu_s=0.9)]}),
-        ("client CPU", {"processes": [replace(QUIET, cpu_s=0.6, core_wait_s=0.3)]}),
-        ("client CPU", {"processes": [replace(QUIET, cpu_s=0.65, steal_share=0.2)]}),
-        ("client CPU", {"processes": [QUIET, replace(QUIET, cpu_s=0.9)]}),
-        ("pool", {"measured": tally(200, 50, pool_ms=30.0)}),
-        ("think time", {"measured": tally(200, 10)}),
-        ("database", {"measured": tally(200, 50)}),
-        ("database", {"measured": tally(200, 50, pool_ms=5.0), "processes": [replace(QUIET, cpu_s=0.6)]}),
-        (None, {"processes": []}),
-    ],
+    ("stack", "consequence"),
+    [("psycopg", "its pages are read there, and waited for it"), ("asyncpg", "no page waited for it")],
 )
-def test_a_slot_says_what_it_was_bound_by(bound_by: str | None, changes: dict[str, Any]) -> None:
-    result = result_of([slot(0, 1, "Fast", **changes)])
-    assert result.slots[0]["bound_by"] == bound_by
-    assert result.strategies[0]["bound_by"] == bound_by
+@pytest.mark.parametrize("cpu_s", [0.1, 0.99])
+def test_a_stall_of_the_hub_is_warned_of_with_what_it_did(stack: str, consequence: str, cpu_s: float) -> None:
+    stalled = [replace(QUIET, cpu_s=cpu_s), replace(QUIET, hub_stall_ms=52.0, cpu_s=cpu_s)]
+    slots = [slot(0, 1, "Fast", processes=stalled), slot(1, 2, "Fast")]
+    user_classes = {"Fast": UserClass("Fast", stack, "joined")}
+    result = result_of_rounds(slots, user_classes, end="rollback", planned_slots=2, measured_on={})
+    assert [row["hub_stall_ms"] for row in result.slots] == [52, 0]
+    assert result.warnings == [f"the gevent hub stalled in 1 slot of Fast, for up to 52 ms: {consequence}"]
 
 
-def test_a_class_is_bound_by_what_most_of_its_slots_were() -> None:
-    waiting = tally(200, 50, pool_ms=30.0)
-    slots = [slot(0, 1, "Fast"), slot(1, 2, "Fast", waiting), slot(2, 3, "Fast", waiting)]
-    assert result_of(slots).strategies[0]["bound_by"] == "pool"
+# Pages that were cut off
+
+
+def test_pages_cut_off_are_in_the_table_and_the_warnings_of_a_mixed_run(tmp_path: Path) -> None:
+    tallies = {"Fast": replace(tally(300, 30), unfinished=4)}
+    result = result_of_mixed_run(tallies, USER_CLASSES, seconds=2, users=4, chosen=1, end="rollback", measured_on={})
+    write_files(result, str(tmp_path / "run"))
+    [row] = csv.DictReader((tmp_path / "run_strategies.csv").read_text().splitlines())
+    assert row["unfinished"] == "4"
+    assert result.warnings == ["pages cut off when their users were stopped, in no other figure: 4"]
+
+
+def test_think_time_is_told_of_all_pages() -> None:
+    result = result_of([slot(0, 1, "Fast", tally(100, 10, failures=30, think_ms=20.0))])
+    assert {row["think_ms"] for row in (*result.slots, *result.strategies)} == {20}
 
 
 # What is unknown
@@ -351,15 +404,17 @@ processes = st.builds(
     cpu_s=st.floats(0, 100),
     core_wait_s=st.floats(0, 100),
     hub_lag_ms=st.floats(0, 1000),
-    loop_lag_ms=st.none() | st.floats(0, 1000),
+    lane_lag_ms=st.floats(0, 1000),
+    hub_stall_ms=st.floats(0, 1000),
     machine=st.sampled_from(["here", "elsewhere"]),
+    cores=st.integers(1, 64),
     busy_share=shares,
     steal_share=shares,
     pressure_share=shares,
 )
-tallies = st.builds(
-    tally, pages=st.integers(0, 5), response_ms=st.floats(0, 1e6), failures=st.integers(0, 5), hop_ms=st.floats(0, 1e6)
-).map(lambda made: replace(made, measured_pages=max(made.measured_pages, 0.0)))
+tallies = st.builds(tally, pages=st.integers(0, 5), response_ms=st.floats(0, 1e6), failures=st.integers(0, 5)).map(
+    lambda made: replace(made, measured_pages=max(made.measured_pages, 0.0))
+)
 any_slots = st.lists(
     st.builds(
         Slot,

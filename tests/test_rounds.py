@@ -99,9 +99,9 @@ NAPPERS = ("PsycopgNap", "AsyncpgNap", "PsycopgAsyncFailing")
 SLEEPERS = ("PsycopgSleep", "PsycopgAsyncSleep", "AsyncpgSleep")
 
 STRATEGY_COLUMNS = (
-    "user_class,stack,strategy,users,rounds,pages,failures,pages_per_s,p50_ms,p95_ms,p99_ms,max_ms,"
-    "statements,round_trips,rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,hop_ms,"
-    "client_cpu_ms,server_cpu_ms,end,bound_by"
+    "user_class,stack,strategy,users,rounds,pages,failures,unfinished,pages_per_s,p50_ms,p95_ms,p99_ms,max_ms,"
+    "statements,round_trips,rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,"
+    "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,end,bound_by,largest_part"
 )
 
 NO_SLOT = -1
@@ -120,8 +120,7 @@ class Page:
 
     @property
     def began_s(self) -> float:
-        hop_ms: float = self.context["hop_ms"]
-        return self.ended_s - (self.response_ms + hop_ms) / 1000
+        return self.ended_s - self.response_ms / 1000
 
     @property
     def slot(self) -> int:
@@ -294,7 +293,7 @@ def assert_figures_are_of(row: dict[str, str], pages: list[Page]) -> None:
         "pages": len(pages),
         "failures": len(pages) - len(good),
         "max_ms": max(responses),
-        **{name: fmean(page.context[name] for page in good) for name in (*COUNTS, *PARTS, "hop_ms")},
+        **{name: fmean(page.context[name] for page in good) for name in (*COUNTS, *PARTS)},
     }
     rounded = [three_digits(ms) for ms in responses]
     for name, share in {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}.items():
@@ -374,9 +373,7 @@ def test_measured_shares_of_pages_fill_the_users_time(runs: dict[str, list[Run]]
     slots = by_slot(run.pages)
     for row in run.slots:
         pages = slots[int(row["slot"])]
-        measured_ms = sum(
-            page.context["measured_share"] * (page.response_ms + page.context["hop_ms"]) for page in pages
-        )
+        measured_ms = sum(page.context["measured_share"] * page.response_ms for page in pages)
         # two users, who do little else
         assert 0.9 < measured_ms / 1000 / float(row["seconds"]) / 2 <= 1 + 1e-6
 

@@ -41,7 +41,7 @@ pages = st.lists(
         cost=st.fixed_dictionaries(
             {
                 **{name: st.integers(0, 10**6) for name in COUNTS},
-                **{name: times_ms for name in (*PARTS, "hop_ms")},
+                **{name: times_ms for name in (*PARTS, "think_ms")},
             }
         ),
         response_ms=times_ms,

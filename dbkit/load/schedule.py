@@ -253,8 +253,8 @@ class Conductor:
         standing.phase = "last pages"
         self._wait_for_answers(CLOSED, "reports", options.drain_timeout + REPORT_MARGIN_S, reading)
         slot.incomplete = self._answers[CLOSED] != reading
-        if server and server_before_s is not None and (server_after_s := server.cpu_s()) is not None:
-            slot.server_cpu_s = server_after_s - server_before_s
+        if server and (server_cpu_s := server.cpu_s_since(server_before_s)) is not None:
+            slot.server_cpu_s = server_cpu_s
             slot.server_seconds = time.perf_counter() - opened_s
             slot.server_machine = socket.gethostname()
         self._load.recorder.fill(slot)

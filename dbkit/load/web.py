@@ -28,7 +28,7 @@ from dbkit.report import report
 from dbkit.result import Result
 from dbkit.slot import Row
 from dbkit.summary import summary
-from dbkit.tally import PARTS_AND_HOP
+from dbkit.tally import SHOWN_PARTS
 
 TAB = {"title": "Strategies", "key": "strategies"}
 
@@ -127,7 +127,7 @@ class StrategiesTab:
             "looks": styles,
             "strategies": [{name: row[name] for name in row if name != "parts"} for row in result.strategies],
             "parts": [
-                {name: (recent.get(row["user_class"]) or row)[name] for name in PARTS_AND_HOP}
+                {name: (recent.get(row["user_class"]) or row)[name] for name in SHOWN_PARTS}
                 | {"user_class": row["user_class"]}
                 for row in result.strategies
             ],

@@ -13,7 +13,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from dbkit.files import cell
-from dbkit.formats import number, ratio
+from dbkit.formats import limit, number, ratio
 
 CHARTED_OF_SLOTS = (
     *("user_class", "began_s", "seconds", "pages_per_s", "p95_ms", "steal_share", "other_cpu_share"),
@@ -26,7 +26,7 @@ CHARTED_OF_SLOTS = (
 def templates() -> Environment:
     """The templates, with everything escaped in those of HTML.
 
-    Filters: `number` and `ratio` for figures as people read them, `exact` for a figure as the CSV files have it,
+    Filters: `number`, `ratio` and `limit` for cells as people read them, `exact` for a figure as the CSV files have it,
     `by_class` for a list of verdicts, to look one up, and `known_in` for columns of rows, to leave out empty ones.
     """
     environment = Environment(
@@ -38,7 +38,9 @@ def templates() -> Environment:
         auto_reload=False,  # looking for newer files takes longer than the tables
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    environment.filters.update(number=number, ratio=ratio, exact=_exact, by_class=_by_class, known_in=_known_in)
+    environment.filters.update(
+        number=number, ratio=ratio, limit=limit, exact=_exact, by_class=_by_class, known_in=_known_in
+    )
     return environment
 
 

@@ -12,7 +12,8 @@ const dbkitCharts = (() => {
     queue_ms: { name: "queue", color: "#33207a", pattern: "/", onIt: "#fff" },
     pool_ms: { name: "pool", color: "#bab6e8", pattern: "x", onIt: "#33207a" },
     connect_ms: { name: "connect", color: "#f8f6ff", pattern: ".", onIt: "#33207a" },
-    db_ms: { name: "db", color: "#5b3fc0", pattern: "", onIt: "#fff" },
+    server_wait_ms: { name: "db", color: "#5b3fc0", pattern: "", onIt: "#fff" },
+    answer_wait_ms: { name: "answer wait", color: "#a070ff", pattern: "-", onIt: "#33207a" },
     client_ms: { name: "client", color: "#d9cef7", pattern: "\\", onIt: "#33207a" },
   };
   const COUNTS = { statements: "statements", round_trips: "round trips", rows: "rows" };
@@ -202,25 +203,22 @@ const dbkitCharts = (() => {
     });
   };
 
-  /* The parts of the mean response time as a bar a class; the harness's own hop stands apart behind it. */
+  /* The parts of the mean response time as a bar a class. */
   const parts = (element, rows, looks) => {
     const names = rows.map((row) => row.user_class);
     const places = names.map((_, place) => place);
     const totals = rows.map((row) => Object.keys(PARTS).reduce((sum, part) => sum + (row[part] || 0), 0));
-    const gap = Math.max(...totals, 0) * 0.012;
     const outline = ink(element, 0.6);  // light parts and dark ones end where they end, on any ground
-    const bar = (column, name, marker, more) => ({
+    const known = Object.entries(PARTS).filter(([column]) => rows.some((row) => row[column] !== null));
+    const traces = known.map(([column, { name, color, pattern: shape, onIt }]) => ({
       uid: column, name, type: "bar", orientation: "h", y: places, x: rows.map((row) => row[column]),
-      marker: { line: { width: 0.8, color: outline }, ...marker },
+      marker: {
+        color, line: { width: 0.8, color: outline },
+        pattern: { shape, size: 5, solidity: 0.3, fgcolor: onIt, fillmode: "overlay" },
+      },
       text: rows.map((row) => `${name}: ${number(row[column])} ms`), textposition: "none",
       hovertext: rows.map((row, place) => `${name}: ${number(row[column])} ms<br>${plain(row.user_class)}: ${number(totals[place])} ms in all`),
-      hovertemplate: "%{hovertext}<extra></extra>", ...more,
-    });
-    const traces = Object.entries(PARTS).map(([column, { name, color, pattern: shape, onIt }]) =>
-      bar(column, name, { color, pattern: { shape, size: 5, solidity: 0.3, fgcolor: onIt, fillmode: "overlay" } }));
-    const around = { width: rows.map((row) => (row.hop_ms > gap / 8 ? 0.8 : 0)), color: outline };
-    traces.push(bar("hop_ms", "hop (outside)", { color: "rgba(0,0,0,0)", line: around, pattern: { shape: "/", size: 5, fgcolor: outline } }, {
-      base: totals.map((total) => total + gap),
+      hovertemplate: "%{hovertext}<extra></extra>",
     }));
     return draw(element, traces, {
       height: 96 + ROW_PX * names.length, barmode: "stack", bargap: 0.28, showlegend: true,

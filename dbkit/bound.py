@@ -1,0 +1,83 @@
+"""What kept a class from serving more pages, by rules that are fixed beforehand.
+
+They stand in the documentation of results, in the same words. What is measured of a slot is left to `dbkit.slot`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+
+from dbkit.slot import Slot, per
+
+CORE_SHARE = 0.85
+"""Of the time: a core, or all cores of the server's machine, used for so much of it are at their limit."""
+CORE_WAIT_SHARE = 0.15
+"""Of the time, that the load process waited for a core: from here on others hold it back."""
+MACHINE_SHARE = 0.9
+"""Of the time of all cores of the load's machine, used by all processes together."""
+POOL_SHARE = 0.25
+"""Of the response time, spent waiting for a connection."""
+ONE_PAGE = 1.5
+"""Pages in progress in a process: with fewer they are read one at a time, and no core can be kept busy."""
+THINK_SHARE = 0.5
+"""Of the users' time, spent between two pages."""
+
+
+def bound_by(slots: Iterable[Slot]) -> str | None:
+    """What bound the `slots` of one class together; the first rule that holds. None where no page was served.
+
+    `client CPU`, `machine`, `pool`, `think time`, `database`, or `users` where nothing is at its limit. The share of
+    `db` in the response time is no part of the rules: under load most of it is an answer that waits for the
+    interpreter.
+    """
+    known = [slot for slot in slots if slot.processes]
+    if not any(slot.measured.good_pages for slot in known):
+        return None
+    core = _mean(known, lambda slot: slot.client_cpu_share)
+    core_wait = _mean(known, lambda slot: slot.core_wait_share)
+    steal = _mean(known, lambda slot: slot.busiest.steal_share if slot.busiest else None)
+    pool = _share_of_response(known, "pool_ms")
+    if pool >= POOL_SHARE and _in_progress(known) < ONE_PAGE:
+        return "pool"
+    if core_wait < CORE_WAIT_SHARE and core >= CORE_SHARE * (1 - steal - core_wait):
+        return "client CPU"
+    if _mean(known, lambda slot: slot.server_machine_share) >= CORE_SHARE * (1 - steal):
+        return "database"
+    if core_wait >= CORE_WAIT_SHARE and core + core_wait >= CORE_SHARE * (1 - steal):
+        return "machine"
+    if _mean(known, lambda slot: slot.busiest.busy_share if slot.busiest else None) >= MACHINE_SHARE * (1 - steal):
+        return "machine"
+    if pool >= POOL_SHARE:
+        return "pool"
+    if _think_share(known) >= THINK_SHARE:
+        return "think time"
+    return "users"
+
+
+def _mean(slots: Sequence[Slot], share: Callable[[Slot], float | None]) -> float:
+    """Of the slots of which it is known; 0 where that is none."""
+    known = [value for value in map(share, slots) if value is not None]
+    return fmean(known) if known else 0.0
+
+
+def _share_of_response(slots: Sequence[Slot], part: str) -> float:
+    return per(_sum_ms(slots, part), _sum_ms(slots, "response_ms")) or 0.0
+
+
+def _in_progress(slots: Sequence[Slot]) -> float:
+    """How many pages of a process hold a connection or work at a time, by Little's law: rate × time in progress."""
+    in_progress_ms = _sum_ms(slots, "response_ms") - _sum_ms(slots, "queue_ms") - _sum_ms(slots, "pool_ms")
+    page_s = in_progress_ms / 1000 / sum(slot.measured.good_pages for slot in slots)
+    # of each process for as long as it measured
+    seconds = sum(process.seconds for slot in slots for process in slot.processes)
+    return page_s * sum(slot.measured.measured_pages for slot in slots) / seconds
+
+
+def _think_share(slots: Sequence[Slot]) -> float:
+    think_ms = sum(slot.measured.think_ms for slot in slots)
+    return per(think_ms, think_ms + _sum_ms(slots, "response_ms") + sum(s.measured.failed_ms for s in slots)) or 0.0
+
+
+def _sum_ms(slots: Sequence[Slot], time: str) -> float:
+    return sum(slot.measured.times[time].sum_ms for slot in slots)
