@@ -182,7 +182,8 @@ def _serve_locust(stack: Stack, strategy: str, users: str) -> None:
 
         def read_until(until_s: float) -> list[float]:
             pages_ms.clear()
-            load.gate.open(Window(None))
+            load.gate.open(Window(0))  # in a slot, as in rounds
+            load.gate.measure()
             gevent.sleep(until_s - time.perf_counter())
             load.gate.close()
             load.gate.drain(timeout_s=60)

@@ -62,12 +62,12 @@ def _mean(slots: Sequence[Slot], share: Callable[[Slot], float | None]) -> float
 
 
 def _share_of_response(slots: Sequence[Slot], part: str) -> float:
-    return per(_sum_ms(slots, part), _sum_ms(slots, "response_ms")) or 0.0
+    return per(_part_ms(slots, part), _response_ms(slots)) or 0.0
 
 
 def _in_progress(slots: Sequence[Slot]) -> float:
     """How many pages of a process hold a connection or work at a time, by Little's law: rate × time in progress."""
-    in_progress_ms = _sum_ms(slots, "response_ms") - _sum_ms(slots, "queue_ms") - _sum_ms(slots, "pool_ms")
+    in_progress_ms = _response_ms(slots) - _part_ms(slots, "queue_ms") - _part_ms(slots, "pool_ms")
     page_s = in_progress_ms / 1000 / sum(slot.measured.good_pages for slot in slots)
     # of each process for as long as it measured
     seconds = sum(process.seconds for slot in slots for process in slot.processes)
@@ -76,8 +76,12 @@ def _in_progress(slots: Sequence[Slot]) -> float:
 
 def _think_share(slots: Sequence[Slot]) -> float:
     think_ms = sum(slot.measured.think_ms for slot in slots)
-    return per(think_ms, think_ms + _sum_ms(slots, "response_ms") + sum(s.measured.failed_ms for s in slots)) or 0.0
+    return per(think_ms, think_ms + _response_ms(slots) + sum(s.measured.failed_ms for s in slots)) or 0.0
 
 
-def _sum_ms(slots: Sequence[Slot], time: str) -> float:
-    return sum(slot.measured.times[time].sum_ms for slot in slots)
+def _part_ms(slots: Sequence[Slot], part: str) -> float:
+    return sum(slot.measured.parts_ms[part] for slot in slots)
+
+
+def _response_ms(slots: Sequence[Slot]) -> float:
+    return sum(slot.measured.response.sum_ms for slot in slots)

@@ -16,7 +16,7 @@ from dbkit.bound import bound_by
 from dbkit.cost import COUNTS, PARTS
 from dbkit.formats import number
 from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
-from dbkit.slot import HUB_STACK, PERCENTILES, Row, Slot, UserClass, mean_figures, part_percentiles, per
+from dbkit.slot import HUB_STACK, PERCENTILES, Row, Slot, UserClass, mean_figures, per
 from dbkit.tally import Tally
 from dbkit.verdict import (
     CLIENT_CPU_MS,
@@ -255,13 +255,11 @@ def result_of_mixed_run(
     ran_s: float = 0.0,
     planned_s: float | None = None,
     timeline: dict[str, Any] | None = None,
-    parts: bool = True,
 ) -> Result:
     """The result of a run without rounds: `tallies` by class, over `seconds`, with up to `users` users of all classes.
 
     It is mixed where several classes were `chosen`, whether or not all have served pages, or read any.
-    It was cut short where it ran for `ran_s`, a second or more less than `planned_s`. Without `parts` rows
-    leave out the percentiles of each part, which take most of the work.
+    It was cut short where it ran for `ran_s`, a second or more less than `planned_s`.
     """
     strategies = []
     for name, tally in tallies.items():
@@ -271,7 +269,7 @@ def result_of_mixed_run(
             "failures": tally.failures,
             "unfinished": tally.unfinished,
             "pages_per_s": per(tally.good_pages, seconds),
-            **_class_figures(tally, answer_wait_ms=None, parts=parts),
+            **_class_figures(tally, answer_wait_ms=None),
         }
         strategies.append(_rounded(row))
     strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
@@ -320,17 +318,16 @@ def _blank_row(user_class: UserClass, end: str) -> Row:
     }
 
 
-def _class_figures(tally: Tally, answer_wait_ms: float | None, parts: bool = True) -> Row:
+def _class_figures(tally: Tally, answer_wait_ms: float | None) -> Row:
     """What is told of a class's pages; `response_curve` is the curve of their response times: `[share, ms]` pairs."""
     # beyond the share that one page is of all, every further point would be the slowest page again
     shares = [share for share in CURVE_SHARES if (1 - share) * tally.good_pages >= 1]
     # in one pass, as it is done for the web UI while users read
-    times = tally.times["response_ms"].percentiles((*PERCENTILES.values(), *shares))
+    times = tally.response.percentiles((*PERCENTILES.values(), *shares))
     curve = zip(shares, times[len(PERCENTILES) :], strict=True)
     return {
         **(dict(zip(PERCENTILES, times, strict=False)) if times else dict.fromkeys(PERCENTILES)),
         **mean_figures(tally, answer_wait_ms),
-        **({"parts": part_percentiles(tally)} if parts else {}),
         "response_curve": [list(point) for point in curve],
     }
 

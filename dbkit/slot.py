@@ -130,13 +130,15 @@ class Slot:
     def answer_wait_ms(self) -> float | None:
         """The part of a page's mean `db_ms` in which an answer had come and waited for Python, as an estimate.
 
-        Each round trip ends with a wake-up, which comes as late as that of any sleeper in the lane.
+        Each round trip ends with an answer, which waits in the lane as long as what has been sampled there; but for the
+        share of its own user, who is waiting and holds nobody up.
         """
         lag_ms = _mean(process.lane_lag_ms for process in self.processes)
-        db_ms = self.measured.times["db_ms"].mean_ms
+        others = 1 - len(self.processes) / self.users if self.users else 0.0
+        db_ms = self.measured.mean_ms("db_ms")
         if lag_ms is None or db_ms is None:
             return None
-        return min(db_ms, self.measured.sums["round_trips"] / self.measured.good_pages * lag_ms)
+        return min(db_ms, self.measured.sums["round_trips"] / self.measured.good_pages * lag_ms * max(others, 0.0))
 
     @property
     def steal_share(self) -> float | None:
@@ -188,9 +190,8 @@ class Slot:
             "unfinished": self.measured.unfinished + self.warm_up.unfinished,
             "warm_up_pages": self.warm_up.pages,
             "pages_per_s": per(self.measured.measured_pages, seconds),
-            **percentiles(self.measured.times["response_ms"]),
+            **percentiles(self.measured.response),
             **mean_figures(self.measured, self.answer_wait_ms),
-            "parts": part_percentiles(self.measured),
             "client_cpu_ms": None if client_cpu_s is None else per(client_cpu_s * 1000, self.measured.measured_pages),
             "server_cpu_ms": None if self.server_cpu_s is None else per(self.server_cpu_s * 1000, all_pages),
             "client_cpu_share": self.client_cpu_share,
@@ -214,19 +215,14 @@ def mean_figures(tally: Tally, answer_wait_ms: float | None) -> Row:
     Which part is the largest is None where it is not known how much of `db_ms` was `answer_wait_ms`.
     """
     figures = {
-        "max_ms": tally.times["response_ms"].max_ms if tally.good_pages else None,
+        "max_ms": tally.response.max_ms if tally.good_pages else None,
         **{name: per(tally.sums[name], tally.good_pages) for name in COUNTS},
-        **{name: tally.times[name].mean_ms for name in PARTS},
-        **db_parts(tally.times["db_ms"].mean_ms, answer_wait_ms),
+        **{name: tally.mean_ms(name) for name in PARTS},
+        **db_parts(tally.mean_ms("db_ms"), answer_wait_ms),
         "think_ms": per(tally.think_ms, tally.pages),
     }
     largest = None if answer_wait_ms is None else max(SHOWN_PARTS, key=lambda part: figures[part] or 0)
     return {**figures, "largest_part": None if largest is None else SHOWN_PARTS[largest]}
-
-
-def part_percentiles(tally: Tally) -> Row:
-    """Percentiles of each part of the response time."""
-    return {name: percentiles(tally.times[name]) for name in PARTS}
 
 
 def percentiles(times: Distribution) -> Row:

@@ -1,4 +1,4 @@
-"""Page costs added up: counts, and distributions of times at three significant digits.
+"""Page costs added up: counts, parts, and the distribution of response times at three significant digits.
 
 Tallies of parts of a load, such as those of several workers, merge in any order to the tally of the whole. Which
 pages go into which tally is left to the callers.
@@ -15,9 +15,6 @@ from itertools import accumulate
 from typing import Any
 
 from dbkit.cost import COUNTS, PARTS
-
-TIMES = ("response_ms", *PARTS)
-"""The times of a page that are kept as distributions."""
 
 SHOWN_PARTS = {
     "queue_ms": "queue",
@@ -90,7 +87,7 @@ class Tally:
     pages: int = 0
     """Pages that came back, failed ones included."""
     failures: int = 0
-    """Pages that failed; how long they took is in none of the `times`, and what they cost in none of the `sums`."""
+    """Pages that failed; what they cost is in no sum and no distribution."""
     measured_pages: float = 0.0
     """Pages that did not fail, each by the share of its time that lies in the measured time."""
     unfinished: int = 0
@@ -101,12 +98,19 @@ class Tally:
     """The response times of the pages that failed."""
     sums: Counter[str] = field(default_factory=Counter)
     """The `dbkit.cost.COUNTS` of all pages that did not fail, added up."""
-    times: dict[str, Distribution] = field(default_factory=lambda: {name: Distribution() for name in TIMES})
+    parts_ms: Counter[str] = field(default_factory=Counter)
+    """The `dbkit.cost.PARTS` of those pages, added up."""
+    response: Distribution = field(default_factory=Distribution)
+    """Their response times."""
 
     @property
     def good_pages(self) -> int:
         """Pages that came back and did not fail."""
         return self.pages - self.failures
+
+    def mean_ms(self, part: str) -> float | None:
+        """The mean a page of one of the `dbkit.cost.PARTS`; None where no page succeeded."""
+        return self.parts_ms[part] / self.good_pages if self.good_pages else None
 
     def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
         """Add one page; `cost` is `PageCost.as_dict()`, and the `think_ms` before the page."""
@@ -116,11 +120,12 @@ class Tally:
             self.failures += 1
             self.failed_ms += response_ms
             return
+        self.response.add(response_ms)
+        sums, parts_ms = self.sums, self.parts_ms
         for name in COUNTS:
-            self.sums[name] += int(cost[name])
-        self.times["response_ms"].add(response_ms)
+            sums[name] += cost[name]  # type: ignore[assignment]
         for name in PARTS:
-            self.times[name].add(cost[name])
+            parts_ms[name] += cost[name]  # type: ignore[assignment]
 
     def merge(self, other: Tally) -> None:
         """Add all that `other` holds."""
@@ -131,8 +136,8 @@ class Tally:
         self.failed_ms += other.failed_ms
         self.measured_pages += other.measured_pages
         self.sums.update(other.sums)
-        for name, distribution in other.times.items():
-            self.times[name].merge(distribution)
+        self.parts_ms.update(other.parts_ms)
+        self.response.merge(other.response)
 
     def as_message(self) -> dict[str, Any]:
         """All of it in plain values, for sending."""
@@ -144,12 +149,14 @@ class Tally:
             "failed_ms": self.failed_ms,
             "measured_pages": self.measured_pages,
             "sums": dict(self.sums),
-            "times": {name: [dict(d.counts), d.sum_ms, d.max_ms] for name, d in self.times.items()},
+            "parts_ms": dict(self.parts_ms),
+            "response": [dict(self.response.counts), self.response.sum_ms, self.response.max_ms],
         }
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Tally:
         """What `as_message` was made of."""
+        counts, sum_ms, max_ms = message["response"]
         return cls(
             pages=message["pages"],
             failures=message["failures"],
@@ -158,8 +165,6 @@ class Tally:
             failed_ms=message["failed_ms"],
             measured_pages=message["measured_pages"],
             sums=Counter(message["sums"]),
-            times={
-                name: Distribution(Counter(counts), sum_ms, max_ms)
-                for name, (counts, sum_ms, max_ms) in message["times"].items()
-            },
+            parts_ms=Counter(message["parts_ms"]),
+            response=Distribution(Counter(counts), sum_ms, max_ms),
         )

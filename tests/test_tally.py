@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dbkit.cost import COUNTS, PARTS
 from dbkit.result import result_of_mixed_run
 from dbkit.slot import Row, UserClass
-from dbkit.tally import TIMES, Distribution, Tally, three_digits
+from dbkit.tally import Distribution, Tally, three_digits
 
 USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Slow")}
 SHARES = (0.5, 0.95, 0.99)
@@ -159,10 +159,12 @@ def test_figures_are_the_sums_and_means_of_the_pages_that_did_not_fail(pages: li
     good = [page for page in pages if not page.failed]
     assert (tally.pages, tally.failures, tally.good_pages) == (len(pages), len(pages) - len(good), len(good))
     assert tally.sums == Counter({name: sum(page.cost[name] for page in good) for name in COUNTS})
-    for name in TIMES:
-        times = [page.response_ms if name == "response_ms" else page.cost[name] for page in good]
-        assert tally.times[name].mean_ms == (pytest.approx(math.fsum(times) / len(times)) if times else None)
-        assert tally.times[name].max_ms == max(times, default=0.0)
+    for name in PARTS:
+        times = [page.cost[name] for page in good]
+        assert tally.mean_ms(name) == (pytest.approx(math.fsum(times) / len(times)) if times else None)
+    responses = [page.response_ms for page in good]
+    assert tally.response.mean_ms == (pytest.approx(math.fsum(responses) / len(responses)) if responses else None)
+    assert tally.response.max_ms == max(responses, default=0.0)
 
 
 @given(times=st.lists(times_ms, min_size=1, max_size=200))

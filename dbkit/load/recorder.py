@@ -52,8 +52,9 @@ class Recorder:
             return
         key = Key(context["user_class"], context["slot"], context["measured"])
         self.tallies[key].add(context, response_time, exception is not None)
-        if exception is None and context["measured_share"]:
-            self.tallies[key._replace(measured=True)].measured_pages += context["measured_share"]
+        if exception is None and (share := context["measured_share"]):
+            # a page that was asked for in the warm-up may end in the measured time
+            self.tallies[key if key.measured else key._replace(measured=True)].measured_pages += share
         if key.slot is None:
             self.timeline.add(key.user_class, context, response_time, exception is not None)
 

@@ -203,7 +203,6 @@ class Results:
             ran_s=ended_s - load.began_s,
             planned_s=load.planned_s if whole else None,
             timeline=load.recorder.timeline.columns(load.measured_from_at, load.measured_from_at + complete_s),
-            parts=whole,
         )
 
     def _rounds_so_far(self, quantities: Collection[str], earlier: Result | None = None) -> Result:

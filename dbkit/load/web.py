@@ -125,7 +125,7 @@ class StrategiesTab:
             "above": macros.above(result, result.warnings[result.state == "running" :], styles),
             "below": macros.below(result, styles, self._results.finished),
             "looks": styles,
-            "strategies": [{name: row[name] for name in row if name != "parts"} for row in result.strategies],
+            "strategies": result.strategies,
             "parts": [
                 {name: (recent.get(row["user_class"]) or row)[name] for name in SHOWN_PARTS}
                 | {"user_class": row["user_class"]}
