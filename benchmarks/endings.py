@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from dbkit.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
+from dbkit.bench import BENCH_STACKS
 from dbkit.cost import PageCost
 from dbkit.database import (
+    ASYNC_STACKS,
     PAGE_ENDS,
     SESSION_CLOSES,
-    STACKS,
     DatabaseUrl,
     Settings,
     Stack,
@@ -57,7 +58,7 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
     names = {name: side for name, side in _sides(concurrency)}
     readers = {name: _reader(database, side, concurrency) for name, side in names.items()}
     tallies = {name: Tally() for name in names}
-    observations: dict[Stack, list[Observation]] = {stack: [] for stack in STACKS}
+    observations: dict[Stack, list[Observation]] = {stack: [] for stack in BENCH_STACKS}
     chosen = random.Random(1)
     for number in range(rounds + 1):
         for name in chosen.sample(sorted(names), len(names)):
@@ -74,7 +75,7 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
     table.add_column("stack: end + close", no_wrap=True)
     for heading in ("trips", "db ms", "client ms", "p50 ms", "pages/s × the first"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for stack in STACKS:
+    for stack in BENCH_STACKS:
         reference = next(name for name, side in names.items() if side[0] == stack)
         verdicts = compare(observations[stack], reference, PAGES_PER_S)
         for name in (name for name, side in names.items() if side[0] == stack):
@@ -82,8 +83,8 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
             table.add_row(
                 name,
                 f"{tally.sums['round_trips'] / tally.pages:.2f}",
-                *(f"{tally.times[part].mean_ms:.2f}" for part in ("db_ms", "client_ms")),
-                f"{tally.times['response_ms'].percentile(0.5):.3g}",
+                *(f"{tally.mean_ms(part):.2f}" for part in ("db_ms", "client_ms")),
+                f"{tally.response.percentile(0.5):.3g}",
                 _words(verdicts.get(name)),
             )
     return table
@@ -91,16 +92,16 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
 
 def _sides(concurrency: int) -> list[tuple[str, Side]]:
     sides: list[tuple[str, Side]] = []
-    for stack, end, close in itertools.product(STACKS, PAGE_ENDS, SESSION_CLOSES):
-        if stack == "psycopg" and close == "finally":
+    for stack, end, close in itertools.product(BENCH_STACKS, PAGE_ENDS, SESSION_CLOSES):
+        if stack not in ASYNC_STACKS and close == "finally":
             continue
-        how = "" if stack == "psycopg" else f" + {close}"
+        how = f" + {close}" if stack in ASYNC_STACKS else ""
         sides.append((f"{stack}: {end}{how}", (stack, Settings(pool_size=concurrency, end=end, close=close))))
     return sides
 
 
 def _reader(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
-    return _threads(database, side, concurrency) if side[0] == "psycopg" else _tasks(database, side, concurrency)
+    return _tasks(database, side, concurrency) if side[0] in ASYNC_STACKS else _threads(database, side, concurrency)
 
 
 def _threads(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
