@@ -32,6 +32,7 @@ from locust import LoadTestShape, User
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from dbkit.load.locust_rates import OpenTimes
 from dbkit.load.progress import Standing, slot_progress
 from dbkit.load.slots import CLOSE, CLOSED, MEASURE, OPEN, PARK
 from dbkit.load.state import Load
@@ -101,10 +102,12 @@ class Conductor:
         self._load = load
         self._runner = cast(Any, load.environment.runner)
         self._options = load.options
+        self._open_times = OpenTimes(load.environment.stats)
         self._closing: int | None = None
         self._closed: set[str] = set()
         """The processes that have reported the slot that is being closed."""
         _conductors[load.environment] = self
+        load.environment.events.reset_stats.add_listener(lambda **_: self._open_times.forget())
         self._runner.register_message(CLOSED, self._on_closed)
 
     def on_test_stopping(self, **_: Any) -> None:
@@ -123,6 +126,7 @@ class Conductor:
         user_classes = self._load.environment.user_classes
         server = ServerProcesses.find(self._load.database) if self._load.needs_database else None
         self.slots.clear()
+        self._open_times.forget()
         if not self._runner.worker_count:
             logger.error("no worker is connected: start some with --worker, and then the rounds again")
             return
@@ -212,18 +216,20 @@ class Conductor:
         server_before_s = server.cpu_s() if server else None
         opened_s = time.perf_counter()
         slot.began_s = opened_s - schedule_began_s
-        send(OPEN, number)
-        standing.phase = "warm-up"
-        gevent.sleep(options.warm_up)
-        send(MEASURE, number)
-        standing.phase = "measuring"
-        reading = self._reading()
-        gevent.sleep(options.slot_time)
-        self._closing, self._closed = slot.number, set()
-        send(CLOSE, number)
-        standing.phase = "last pages"
-        timeout_s = options.drain_timeout + REPORT_MARGIN_S
-        self._wait("reports", lambda: self._closed >= self._reading() & reading, timeout_s)
+        page_user = cast(Any, user_class)
+        with self._open_times.counted(page_user.stack, page_user.page_function.__name__):
+            send(OPEN, number)
+            standing.phase = "warm-up"
+            gevent.sleep(options.warm_up)
+            send(MEASURE, number)
+            standing.phase = "measuring"
+            reading = self._reading()
+            gevent.sleep(options.slot_time)
+            self._closing, self._closed = slot.number, set()
+            send(CLOSE, number)
+            standing.phase = "last pages"
+            timeout_s = options.drain_timeout + REPORT_MARGIN_S
+            self._wait("reports", lambda: self._closed >= self._reading() & reading, timeout_s)
         slot.incomplete = self._closed != reading
         if server and (server_cpu_s := server.cpu_s_since(server_before_s)) is not None:
             slot.server_cpu_s = server_cpu_s
