@@ -46,7 +46,9 @@ def bound_by(slots: Iterable[Slot]) -> str | None:
         return "database"
     if core_wait >= CORE_WAIT_SHARE and core + core_wait >= CORE_SHARE * (1 - steal):
         return "machine"
-    if _mean(known, lambda slot: slot.busiest.busy_share if slot.busiest else None) >= MACHINE_SHARE * (1 - steal):
+    busy = _mean(known, lambda slot: slot.busiest.busy_share if slot.busiest else None)
+    own = _mean(known, lambda slot: slot.own_cpu_share(slot.busiest) if slot.busiest else None)
+    if busy >= MACHINE_SHARE * (1 - steal) and own >= busy / 2:
         return "machine"
     if pool >= POOL_SHARE:
         return "pool"

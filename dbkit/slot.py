@@ -157,14 +157,19 @@ class Slot:
             return None
         shares = []
         for machine in {process.machine for process in self.processes}:
-            here = [process for process in self.processes if process.machine == machine]
-            if here[0].busy_share is None:
+            one = next(process for process in self.processes if process.machine == machine)
+            if one.busy_share is None:
                 return None
-            ours = sum(process.cpu_s / process.seconds for process in here)
-            if machine == self.server_machine and self.server_cpu_s is not None:
-                ours += self.server_cpu_s / self.server_seconds
-            shares.append(max(here[0].busy_share - ours / here[0].cores, 0.0))
+            shares.append(max(one.busy_share - self.own_cpu_share(one), 0.0))
         return max(shares, default=None)
+
+    def own_cpu_share(self, process: ProcessSlot) -> float:
+        """The share of the CPU time of that process's machine that the load, and the server if it is there, used."""
+        here = [each for each in self.processes if each.machine == process.machine]
+        used = sum(each.cpu_s / each.seconds for each in here)
+        if process.machine == self.server_machine:
+            used += self.server_cpu_share or 0.0
+        return used / process.cores
 
     @property
     def is_disturbed(self) -> bool:

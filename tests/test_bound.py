@@ -91,7 +91,7 @@ def slot(
         ("machine", {"core": 0.46, "core_wait": 2.5}),
         ("machine", {"users": 1, "core": 0.2, "core_wait": 0.7}),
         ("machine", {"core": 0.7, "server": 1.15}),
-        ("machine", {"core": 0.3, "busy": 0.95}),
+        ("machine", {"core": 0.3, "server": 0.7, "busy": 0.95}),
         # it waits for a connection
         ("pool", {"core": 0.75, "core_wait": 0.1, "pool_ms": 45.0}),
         ("pool", {"core": 0.95, "pool_ms": 45.0}),  # one page at a time: with two, one could use the core more
@@ -109,6 +109,7 @@ def slot(
         ("users", {"users": 1, "core": 0.71, "core_wait": 0.05, "server": 0.29}),
         ("users", {"users": 1, "core": 0.1, "server": 0.9}),
         ("users", {"core": 0.3, "server": None}),
+        ("users", {"core": 0.1, "server": 0.2, "busy": 0.95}),  # others use the cores, and nobody waits for one
         ("users", {"core": 0.3, "pool_ms": 5.0}),
         ("users", {"core": 0.3, "think_ms": 40.0}),
         ("users", {"core": 0.1, "failures": 190}),  # failed pages take their users' time as well

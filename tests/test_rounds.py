@@ -421,6 +421,42 @@ def test_all_pages_are_those_that_locust_counted(runs: dict[str, list[Run]], nam
         assert in_slots == len(pages_of(runs[name]))
 
 
+@pytest.mark.parametrize("name", ["one process", "two processes", "separate", "slow"])
+def test_rates_of_locust_are_by_the_time_in_which_a_class_could_read(runs: dict[str, list[Run]], name: str) -> None:
+    slots = runs[name][0].slots
+    turns_s = {
+        int(slot["slot"]): float(following["began_s"]) - float(slot["began_s"])
+        for slot, following in itertools.pairwise(slots)
+    }
+    strategies = runs[name][0].strategies
+    lines = {(row["Type"], row["Name"]): row for row in runs[name][0].locust.rows("stats")}
+    assert lines.keys() == {("", "Aggregated"), *((row["stack"], row["strategy"]) for row in strategies.values())}
+    for user_class, row in strategies.items():
+        own = [slot for slot in slots if slot["user_class"] == user_class]
+        assert_open_for(lines[row["stack"], row["strategy"]], own, turns_s)
+    assert_open_for(lines["", "Aggregated"], slots, turns_s)
+
+
+def assert_open_for(line: dict[str, str], slots: list[dict[str, str]], turns_s: dict[int, float]) -> None:
+    """That Locust's rates are by a time of no less than what was measured, and no more than from turn to turn."""
+    open_s = int(line["Request Count"]) / float(line["Requests/s"])
+    assert open_s >= sum(float(slot["seconds"]) for slot in slots) * (1 - 1e-6)
+    if all(int(slot["slot"]) in turns_s for slot in slots):  # when the last one of all ended is in no file
+        assert open_s <= sum(turns_s[int(slot["slot"])] for slot in slots)
+    assert float(line["Failures/s"]) == pytest.approx(int(line["Failure Count"]) / open_s)
+
+
+def test_who_is_faster_by_the_rates_of_locust_is_faster_by_those_of_dbkit(runs: dict[str, list[Run]]) -> None:
+    [run] = runs["slow"]
+    rates = {(row["Type"], row["Name"]): float(row["Requests/s"]) for row in run.locust.rows("stats")}
+    strategies = run.strategies
+    nap = strategies.pop("PsycopgNap")
+    assert strategies.keys() == {*SLEEPERS}
+    for row in strategies.values():
+        assert rates["psycopg", "nap"] > rates[row["stack"], row["strategy"]]
+        assert float(nap["pages_per_s"]) > float(row["pages_per_s"])
+
+
 # Slow pages
 
 
@@ -686,14 +722,27 @@ def bound(start: Start) -> dict[str, Run]:
         runs = {
             "think time": exits.enter_context(start("PsycopgNap", "--think-time", "0.5", "--slot-time", "0.8")),
             "pool": exits.enter_context(start("AsyncpgNap", "--pool-size", "1", "--max-overflow", "0", "-u", "4")),
-            "database": exits.enter_context(start("PsycopgAsyncSleep", "--slot-time", "1.5", sleep_s=0.3)),
+            "users": exits.enter_context(start("PsycopgAsyncSleep", "--slot-time", "1.5", sleep_s=0.3)),
+            "users, where pages fail": exits.enter_context(start("PsycopgAsyncFailing")),
         }
         for run in runs.values():
             run.end()
     return runs
 
 
-@pytest.mark.parametrize("bound_by", ["think time", "pool", "database"])
-def test_a_class_says_what_it_was_bound_by(bound: dict[str, Run], bound_by: str) -> None:
-    [row] = bound[bound_by].strategies.values()
-    assert row["bound_by"] == bound_by
+@pytest.mark.parametrize("name", ["think time", "pool", "users", "users, where pages fail"])
+def test_a_class_says_what_it_was_bound_by(bound: dict[str, Run], name: str) -> None:
+    [row] = bound[name].strategies.values()
+    assert row["bound_by"] == name.partition(",")[0]
+
+
+def test_where_nothing_is_at_its_limit_the_largest_part_of_a_page_is_named(bound: dict[str, Run]) -> None:
+    run = bound["users"]
+    assert run.strategies["PsycopgAsyncSleep"]["largest_part"] == "db"
+    for output in (run.locust.stdout, run.report, run.summary):
+        assert "users, mostly db" in output
+
+
+def test_the_think_time_before_a_page_is_in_the_table(bound: dict[str, Run]) -> None:
+    assert float(bound["think time"].strategies["PsycopgNap"]["think_ms"]) > 0
+    assert float(bound["users"].strategies["PsycopgAsyncSleep"]["think_ms"]) == 0

@@ -1,12 +1,17 @@
 """Locust's own CSV files, to the last page.
 
-Locust writes them once a second and not at the end, so that the last pages are missing; and its writer, woken once more
-after the files are closed, ends with a traceback. What is in the files is Locust's.
+Locust writes them once a second and not at the end, so that the last pages are missing; its writer, woken once more
+after the files are closed, ends with a traceback; and `--json` and `--json-file` empty the statistics, so that files
+written later hold zeros. What is in the files is left to Locust.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import gevent
+from locust import stats
 from locust.stats import CSV_STATS_INTERVAL_SEC, StatsCSVFileWriter
 
 _writers: list[gevent.Greenlet] = []
@@ -21,6 +26,16 @@ def know_the_writer() -> None:
         write(writer)
 
     StatsCSVFileWriter.stats_writer = known_writer  # type: ignore[assignment, method-assign]
+    stats.print_stats_json = _after_the_csv(stats.print_stats_json)
+    stats.save_stats_json = _after_the_csv(stats.save_stats_json)
+
+
+def _after_the_csv(empty: Callable[..., None]) -> Callable[..., None]:
+    def finish_and_empty(*args: Any) -> None:
+        finish_writing()
+        empty(*args)
+
+    return finish_and_empty
 
 
 def finish_writing() -> None:

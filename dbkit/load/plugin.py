@@ -24,6 +24,7 @@ from dbkit.arguments import read_settings
 from dbkit.errors import DbkitError
 from dbkit.load import reports
 from dbkit.load.locust_csv import know_the_writer
+from dbkit.load.locust_rates import divide_by_open_time
 from dbkit.load.options import add_options, check_files, check_together
 from dbkit.load.outputs import Outputs
 from dbkit.load.percentiles import keep_three_digits
@@ -140,6 +141,7 @@ for _pools in ("dbkit.cost", "dbkit.load.thread_lane"):
 
 keep_three_digits()
 know_the_writer()
+divide_by_open_time()
 events.init_command_line_parser.add_listener(add_options)
 events.init.add_listener(_on_init)
 events.test_start.add_listener(_on_test_start)

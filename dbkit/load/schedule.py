@@ -22,7 +22,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -33,6 +33,7 @@ from locust import LoadTestShape, User
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from dbkit.load.locust_rates import OpenTimes
 from dbkit.load.progress import Standing, slot_progress
 from dbkit.load.slots import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
 from dbkit.load.state import Load
@@ -121,7 +122,9 @@ class Conductor:
         self._answers: dict[str, set[str]] = {CONNECTED: set(), ENOUGH: set(), CLOSED: set()}
         """The processes that have given each answer on the present slot."""
         self._slot: int | None = None
+        self._open_times = OpenTimes(load.environment.stats)
         _conductors[load.environment] = self
+        load.environment.events.reset_stats.add_listener(lambda **_: self._open_times.forget())
         for message, processes in self._answers.items():
             self._runner.register_message(message, partial(self._on_answer, processes))
 
@@ -141,6 +144,7 @@ class Conductor:
         user_classes = self._load.environment.user_classes
         server = ServerProcesses.find(self._load.database) if self._load.needs_database else None
         self.slots.clear()
+        self._open_times.forget()
         if not self._runner.worker_count:
             logger.error("no worker is connected: start some with --worker, and then the rounds again")
             return
@@ -238,20 +242,17 @@ class Conductor:
         server_before_s = server.cpu_s() if server else None
         opened_s = time.perf_counter()
         slot.began_s = opened_s - schedule_began_s
-        send(OPEN, about)
-        standing.phase = "warm-up"
-        gevent.sleep(options.warm_up)
-        send(MEASURE, about)
-        standing.phase = "measuring"
-        reading, measured_s = self._reading(), time.perf_counter()
-        gevent.sleep(options.slot_time)
-        while not self._answers[ENOUGH] >= self._reading() & reading:
-            if time.perf_counter() - measured_s >= options.max_slot_time:
-                break
-            gevent.sleep(POLL_S)
-        send(CLOSE, about)
-        standing.phase = "last pages"
-        self._wait_for_answers(CLOSED, "reports", options.drain_timeout + REPORT_MARGIN_S, reading)
+        with self._counting_open_time(turn):
+            send(OPEN, about)
+            standing.phase = "warm-up"
+            gevent.sleep(options.warm_up)
+            send(MEASURE, about)
+            standing.phase = "measuring"
+            reading = self._reading()
+            self._measure(reading)
+            send(CLOSE, about)
+            standing.phase = "last pages"
+            self._wait_for_answers(CLOSED, "reports", options.drain_timeout + REPORT_MARGIN_S, reading)
         slot.incomplete = self._answers[CLOSED] != reading
         if server and (server_cpu_s := server.cpu_s_since(server_before_s)) is not None:
             slot.server_cpu_s = server_cpu_s
@@ -261,6 +262,21 @@ class Conductor:
         self.slots.append(slot)
         self._have_users(0, user_class)
         return slot
+
+    def _measure(self, reading: set[str]) -> None:
+        """Let pages be read for the slot's time, and until each user has read several, but no longer than allowed."""
+        options, began_s = self._options, time.perf_counter()
+        gevent.sleep(options.slot_time)
+        while time.perf_counter() - began_s < options.max_slot_time:
+            if self._answers[ENOUGH] >= self._reading() & reading:
+                return
+            gevent.sleep(POLL_S)
+
+    def _counting_open_time(self, turn: Turn) -> AbstractContextManager[None]:
+        if turn.bare:  # Locust hears of no page
+            return nullcontext()
+        user_class = cast(Any, turn.user_class)
+        return self._open_times.counted(user_class.stack, user_class.page_function.__name__)
 
     def _wait_for_answers(self, answer: str, what: str, timeout_s: float, among: set[str] | None = None) -> None:
         """Wait until all processes that read pages, of those `among`, have given an answer on the present slot."""
