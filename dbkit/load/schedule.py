@@ -16,13 +16,10 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 import random
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -132,7 +129,7 @@ class Conductor:
         slot_s = options.warm_up + options.slot_time + BETWEEN_SLOTS_S
         self.standing = standing = Standing(options.rounds, self.planned, slot_s)
         try:
-            with slot_progress() as show, self._ended_by_sigterm():
+            with slot_progress() as show:
 
                 def run(number: int, user_class: type[User]) -> Slot:
                     standing.begin_slot(number, user_class.__name__)
@@ -187,18 +184,6 @@ class Conductor:
         for slot in self.slots:
             self._load.recorder.fill(slot)
         return self.slots
-
-    @contextmanager
-    def _ended_by_sigterm(self) -> Iterator[None]:
-        """Have SIGTERM end a headless schedule as Ctrl-C does; Locust listens to it only once the schedule is over."""
-        if not self._load.options.headless:
-            yield
-            return
-        handler = gevent.signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
-        try:
-            yield
-        finally:
-            handler.cancel()
 
     def _run_slot(
         self, standing: Standing, user_class: type[User], server: ServerProcesses | None, schedule_began_s: float
