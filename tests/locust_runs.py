@@ -205,6 +205,7 @@ def locust(
     locustfiles: str = COMPARE,
     environment: dict[str, str] | None = None,
     web: bool = False,
+    wait_for_web: bool = True,
     web_path: str = "",
     record: bool = False,
     command: tuple[str, ...] = LOCUST,
@@ -213,7 +214,7 @@ def locust(
 
     `url` is the database, given by the environment, so that no list of processes shows it. `folder` is made; CSV files,
     output and, with `record`, the pages go there. With `web` it waits in the web UI, which is at
-    `web_path` by its own options; else it runs headless.
+    `web_path` by its own options and answers unless not waited for; else it runs headless.
     """
     folder.mkdir()
     web_port, master_port = free_port(), str(free_port())
@@ -238,7 +239,7 @@ def locust(
         )
     run = LocustRun(folder, process, f"http://127.0.0.1:{web_port}{web_path}")
     try:
-        if web:
+        if web and wait_for_web:
             run.wait_until_web_answers()
         yield run
     finally:

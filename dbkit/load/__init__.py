@@ -10,6 +10,12 @@ earlier.
 import sys
 
 import locust  # noqa: F401  # patches the process
+
+from dbkit.load.signals import PROCESS_SIGNALS
+
+if "locust.main" in sys.modules:  # else a program of somebody's own, which has its own way with signals
+    PROCESS_SIGNALS.listen()
+
 import psycopg.waiting
 from gevent import monkey
 

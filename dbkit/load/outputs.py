@@ -36,8 +36,10 @@ class Outputs:
     def on_test_stop(self, environment: Environment, **_: Any) -> None:
         """Have the whole result made, and write it."""
         options = self._load.options
-        self._printed = False
         try:
+            if self._results.finished:  # Locust stops a test also where none has begun
+                return
+            self._printed = False
             self._results.finish()
             self._write(environment)  # already now: the plans may take a while, and who ends a run may not wait
             if environment.web_ui is not None or options.csv_prefix or options.report:

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import signal
 import sys
 import time
 from typing import Any
 
-import gevent
-import psutil
 from locust import events
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
@@ -25,15 +21,28 @@ from dbkit.errors import DbkitError
 from dbkit.load import reports
 from dbkit.load.locust_csv import know_the_writer
 from dbkit.load.locust_rates import divide_by_open_time
+from dbkit.load.one_stop import stop_once_at_a_time
 from dbkit.load.options import add_options, check_files, check_together
 from dbkit.load.outputs import Outputs
 from dbkit.load.percentiles import keep_three_digits
 from dbkit.load.results import Results
+from dbkit.load.runner_made import on_runner_made
 from dbkit.load.schedule import Conductor, RoundsShape, quieten_locust
+from dbkit.load.signals import PROCESS_SIGNALS
 from dbkit.load.slots import SlotReader
 from dbkit.load.state import load_of
 from dbkit.load.web import StrategiesTab
 from dbkit.load.web_form import guard_web_form
+
+
+def _on_runner_made(environment: Environment) -> None:
+    if environment.parsed_options is None:
+        return  # not Locust's command
+    load = load_of(environment)
+    stop_once_at_a_time(environment)
+    reports.answer_the_master(load)
+    if not isinstance(environment.runner, MasterRunner):
+        SlotReader(load)
 
 
 def _on_init(environment: Environment, **_: Any) -> None:
@@ -47,13 +56,6 @@ def _on_init(environment: Environment, **_: Any) -> None:
         load.check(read_settings(load.options), environment.user_classes)
     except DbkitError as mistake:
         print(f"dbkit: error: {mistake}", file=sys.stderr)
-        if isinstance(runner, MasterRunner) and load.options.processes:
-            # forked workers that have not connected yet would wait for this master for minutes; Locust looks after
-            # those alone that have ended at once
-            master = psutil.Process()
-            for child in master.children():
-                if child.cmdline() == master.cmdline():  # a fork, and not the embedded server's supervisor
-                    child.terminate()
         sys.exit(2)
     if in_rounds:
         quieten_locust()
@@ -74,45 +76,14 @@ def _on_init(environment: Environment, **_: Any) -> None:
         if environment.web_ui is not None:
             guard_web_form(environment.web_ui, load)
             conductor.on_slot_ended = StrategiesTab(environment.web_ui, load, conductor, results).on_slot_ended
-    if not isinstance(runner, MasterRunner):
-        SlotReader(load)
     if not isinstance(runner, LocalRunner):
         reports.travel_with_locusts(load)
-    _interrupt_cleanly(is_worker=isinstance(runner, WorkerRunner))
     # pages pay for collecting their own garbage, and not for looking through Locust's and every other module: that held
     # all users up for some 70 ms about once a second. Locust does the same where it forks
     gc.collect()
     gc.freeze()
+    PROCESS_SIGNALS.on_set_up()
     load.checked.set()
-
-
-def _interrupt_cleanly(is_worker: bool) -> None:
-    """Have Ctrl-C reach the main greenlet alone, and once; and a closed terminal end a run as SIGTERM does.
-
-    Python would raise KeyboardInterrupt in whichever user happens to run, and one more would end the process while its
-    results are being written: that takes a third. Locust does not listen to SIGHUP.
-    """
-    main = gevent.getcurrent()
-    interrupts = 0
-
-    def on_quitting(**_: Any) -> None:
-        nonlocal interrupts
-        interrupts = max(interrupts, 1)
-
-    def on_interrupt() -> None:
-        nonlocal interrupts
-        interrupts += 1
-        if interrupts == 1:
-            gevent.kill(main, KeyboardInterrupt)
-        elif interrupts > 2:
-            os._exit(130)
-        elif not is_worker:
-            print("dbkit: writing results; press Ctrl-C once more to end without them", file=sys.stderr)
-
-    events.quitting.add_listener(on_quitting)
-    gevent.signal_handler(signal.SIGINT, on_interrupt)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-        gevent.signal_handler(signal.SIGHUP, os.kill, os.getpid(), signal.SIGTERM)
 
 
 def _on_test_start(environment: Environment, **_: Any) -> None:
@@ -143,6 +114,7 @@ keep_three_digits()
 know_the_writer()
 divide_by_open_time()
 events.init_command_line_parser.add_listener(add_options)
+on_runner_made(_on_runner_made)
 events.init.add_listener(_on_init)
 events.test_start.add_listener(_on_test_start)
 events.test_stopping.add_listener(_on_test_stopping)

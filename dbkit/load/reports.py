@@ -8,12 +8,11 @@ for them, and a worker that quits reports first. What is recorded is `dbkit.load
 from __future__ import annotations
 
 import logging
-import sys
 import time
+from functools import partial
 from typing import Any
 
 import gevent
-from gevent.lock import BoundedSemaphore
 from locust import argument_parser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
@@ -28,6 +27,13 @@ KEY = "dbkit"
 TIMEOUT_MARGIN_S = 10
 """How much longer than Locust's own stop timeout the last reports may take."""
 POLL_S = 0.01
+
+
+def answer_the_master(load: Load) -> None:
+    """Have a worker report when the master asks for it. To be called before any message can come."""
+    runner = load.environment.runner
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(ASK, partial(_answer, runner))
 
 
 def travel_with_locusts(load: Load) -> None:
@@ -49,32 +55,27 @@ def _send(load: Load, runner: WorkerRunner) -> None:
     def on_report(data: dict[str, Any], **_: Any) -> None:
         data[KEY] = load.recorder.take_message()
 
-    stopping = BoundedSemaphore()
-
-    def report_the_last() -> None:
-        with stopping:  # the master may ask while a signal is being obeyed
-            runner.stop()
-            runner._send_stats()
-
     def on_quitting(**_: Any) -> None:
-        # a message of the master's that is still on its way must not have users spawned into a stopped test
-        runner.last_received_spawn_timestamp = sys.maxsize
-        report_the_last()
-
-    def on_ask(**_: Any) -> None:
-        report_the_last()
-        runner.send_message(TOLD, {"client_id": runner.client_id})
+        _report_the_last(runner)
 
     load.environment.events.report_to_master.add_listener(on_report)
     # after Locust's own listener, and `quitting` is fired in reverse: before the worker says that it quits
     load.environment.events.quitting.add_listener(on_quitting)
-    runner.register_message(ASK, on_ask)
     _parse_options_once()
+
+
+def _answer(runner: WorkerRunner, **_: Any) -> None:
+    _report_the_last(runner)
+    runner.send_message(TOLD, {"client_id": runner.client_id})
+
+
+def _report_the_last(runner: WorkerRunner) -> None:
+    runner.stop()
+    runner._send_stats()
 
 
 def _merge(load: Load, runner: MasterRunner) -> None:
     told: set[str] = set()
-    asking = False
 
     def on_report(data: dict[str, Any], **_: Any) -> None:
         if KEY in data:
@@ -84,10 +85,6 @@ def _merge(load: Load, runner: MasterRunner) -> None:
         told.add(msg.data["client_id"])
 
     def on_test_stopping(environment: Environment, **_: Any) -> None:
-        nonlocal asking
-        if asking:  # the last worker's leaving stops the test once more
-            return
-        asking = True
         told.clear()
         runner.send_message(ASK)
         until_s = time.perf_counter() + (environment.stop_timeout or 0) + TIMEOUT_MARGIN_S
@@ -96,7 +93,6 @@ def _merge(load: Load, runner: MasterRunner) -> None:
                 logger.warning("%d workers did not send their last report: their last pages are missing", len(missing))
                 break
             gevent.sleep(POLL_S)
-        asking = False
 
     load.environment.events.worker_report.add_listener(on_report)
     load.environment.events.test_stopping.add_listener(on_test_stopping)

@@ -16,13 +16,11 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 import random
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -155,7 +153,7 @@ class Conductor:
         slot_s = options.warm_up + options.slot_time + BETWEEN_SLOTS_S
         self.standing = standing = Standing(options.rounds, slots_planned, slot_s)
         try:
-            with slot_progress() as show, self._ended_by_sigterm():
+            with slot_progress() as show:
 
                 def run(number: int, turn: Turn) -> Slot:
                     standing.begin_slot(number, turn.name)
@@ -211,18 +209,6 @@ class Conductor:
         for slot in self.slots:
             self._load.recorder.fill(slot)
         return self.slots
-
-    @contextmanager
-    def _ended_by_sigterm(self) -> Iterator[None]:
-        """Have SIGTERM end a headless schedule as Ctrl-C does; Locust listens to it only once the schedule is over."""
-        if not self._load.options.headless:
-            yield
-            return
-        handler = gevent.signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
-        try:
-            yield
-        finally:
-            handler.cancel()
 
     def _run_slot(
         self, standing: Standing, turn: Turn, server: ServerProcesses | None, schedule_began_s: float
