@@ -319,7 +319,7 @@ def test_every_round_has_each_class_once(runs: dict[str, list[Run]], name: str) 
             rounds[row["round"]].append(row["user_class"])
     assert len(rounds) == run.comparison["measured_on"]["options"]["rounds"]
     classes = sorted(run.strategies)
-    assert len(classes) == (15 if name == "shipped" else len(NAPPERS))
+    assert len(classes) == (20 if name == "shipped" else len(NAPPERS))
     assert [sorted(of_round) for of_round in rounds.values()] == [classes] * len(rounds)
 
 

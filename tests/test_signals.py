@@ -165,7 +165,7 @@ def runs(request: pytest.FixtureRequest, start: Start) -> dict[str, tuple[Locust
     """A run of rounds for each phase, when it has ended, and by which signal."""
     options = ("--processes", "2") if request.param == "two processes" else ()
     runs = {}
-    with ExitStack() as exits:
+    runs: dict[str, tuple[LocustRun, int]] = {}
         for index, phase in enumerate((*BEFORE_A_TEST, *CUT_SHORT, *AFTER_THE_LAST_PAGE)):
             number = SIGNALS[(index + len(options)) % len(SIGNALS)]
             runs[phase] = exits.enter_context(start(*options, phase=phase, number=number)), number
