@@ -97,6 +97,8 @@ class Gate:
 
     def close(self) -> None:
         """Let no further page begin. Those in flight go on."""
+        if self.closed:
+            return
         self.window.measured_until_s = time.perf_counter()
         self.closed = True
         self._open.clear()

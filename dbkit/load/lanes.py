@@ -64,8 +64,8 @@ def read_pages(stint: Stint, read: Callable[[Page], RenderedPage], sleep: Callab
         except Exception as error:
             page.error = error
         stint.put(page)
-        if (think_s := stint.think_s()) or page.did_not_wait:
-            sleep(think_s)
+        if (pause_s := stint.pause_s(page)) is not None:
+            sleep(pause_s)
 
 
 def open_all(connect: Callable[[], Connection], count: int) -> None:
@@ -155,9 +155,9 @@ class LoopLane:
             except Exception as error:
                 page.error = error
             stint.put(page)
-            if think_s := stint.think_s():
-                await thinking.sleep(think_s)
-            elif page.did_not_wait:
+            if pause_s := stint.pause_s(page):
+                await thinking.sleep(pause_s)
+            elif pause_s is not None:
                 await asyncio.sleep(0)
 
     async def _read(self, page: Page) -> RenderedPage:

@@ -150,6 +150,8 @@ def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[
     for name, user_class in user_classes.items():
         if issubclass(user_class, PageUser):
             _check_class(name, user_class)
+            if in_rounds and options.calibrate and PageUser.read_pages not in user_class.tasks:
+                raise DbkitError(f"--calibrate cannot call tasks of one's own bare; choose other classes than {name}")
         elif in_rounds:
             raise DbkitError(f"{name} is no PageUser and cannot take part in rounds; choose the other classes by name")
     if options.reference and options.reference not in user_classes:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import gevent
-from gevent.event import Event
+from gevent.pool import Group
 from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 BATCH_S = 0.02
 """How long a finished page may wait. Shorter, and the hub takes the interpreter from the lanes more often."""
+ROOM = 200
+"""With more pages than this waiting, the hub does not keep up."""
 
 
 class Outbox:
@@ -31,42 +34,48 @@ class Outbox:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._pages: deque[Page] = deque()
-        self._wanted, self._empty = Event(), Event()
-        self._empty.set()
-        self._greenlet: gevent.Greenlet | None = None
+        self._takers = Group()
+        self._ticker: gevent.Greenlet | None = None
 
-    def put(self, page: Page) -> None:
-        """Put a finished page down; from any thread."""
+    def put(self, page: Page) -> bool:
+        """Put a finished page down; from any thread. Whether the hub keeps up."""
         self._pages.append(page)
+        return len(self._pages) < ROOM
 
     def open(self) -> None:
         """Begin to take pages."""
-        if self._greenlet is None:
-            self._greenlet = gevent.spawn(self._run)
+        if self._ticker is None:
+            self._ticker = gevent.spawn(self._tick)
 
     def flush(self) -> None:
-        """Wait until Locust has been given all pages that have been put down so far."""
-        if self._greenlet is None:
-            return
-        self._empty.clear()
-        self._wanted.set()
-        self._empty.wait()
+        """Wait until Locust has been given all pages that have been put down so far.
+
+        A listener that calls this, such as one that ends the test, does not wait for its own page.
+        """
+        self._takers.spawn(self._take)
+        caller = gevent.getcurrent()
+        gevent.joinall([taker for taker in self._takers if taker is not caller])
 
     def close(self) -> None:
         """Take the last pages, and end."""
         self.flush()
-        greenlet, self._greenlet = self._greenlet, None
-        if greenlet is not None:
-            greenlet.kill()
+        ticker, self._ticker = self._ticker, None
+        if ticker is not None:
+            ticker.kill()
 
-    def _run(self) -> None:
-        # pages are taken by this greenlet alone: who waits for them may be killed, and a page would be lost with it
+    def _tick(self) -> None:
         while True:
-            self._wanted.wait(BATCH_S)
-            self._wanted.clear()
-            while self._pages:
+            gevent.sleep(BATCH_S)
+            if self._pages:
+                # each batch in a greenlet of its own: a listener that waits, or ends its greenlet, holds up no later
+                # batch, and no page is lost with a caller who is killed
+                self._takers.spawn(self._take)
+
+    def _take(self) -> None:
+        # those that are there now: lanes may put down more, faster than they are taken
+        for _ in range(len(self._pages)):
+            if self._pages:
                 self._hand_over(self._pages.popleft())
-            self._empty.set()
 
     def _hand_over(self, page: Page) -> None:
         user: PageUser = page.reader
@@ -76,7 +85,9 @@ class Outbox:
             try:
                 length = user.check(page.number, page.rendered)
             except Exception as wrong:
-                failure, length = PageFailure.of(wrong), page_bytes(page.rendered)
+                failure = PageFailure.of(wrong)
+                with suppress(Exception):  # it may be nothing that has a size
+                    length = page_bytes(page.rendered)
         try:
             self._tell(page, failure, length)
         except (StopUser, StopTest) as ending:
@@ -89,7 +100,7 @@ class Outbox:
         cost = page.cost
         self._environment.events.request.fire(
             request_type=user.stack,
-            name=page.function.__name__,
+            name=getattr(page.function, "__name__", type(page.function).__name__),
             start_time=time.time() - (time.perf_counter() - cost.asked_s),
             response_time=cost.response_ms,
             response_length=length,

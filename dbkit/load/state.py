@@ -129,11 +129,11 @@ class Load:
 
     def end_test(self) -> None:
         """Close what the test had open. Its users are gone."""
+        self.outbox.close()
         resources, self._resources = self._resources, None
         if resources is not None:
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
             gevent.spawn(resources.close).get()
-            gevent.spawn(self.outbox.close).get()
         self.gate.open(NO_SLOT)
 
 

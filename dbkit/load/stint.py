@@ -16,6 +16,11 @@ from dbkit.load.gate import Gate, Window
 from dbkit.load.native import allocate_lock
 from dbkit.paging import AnyPageFunction, RenderedPage
 
+CROWDED_S = 0.02
+"""How long a user waits after a page that did not wait itself, where the hub cannot keep up."""
+TURNS = 100
+"""After so many bare pages others of the lane have their turn, whatever the pages do."""
+
 
 class Reader(Protocol):
     """What a stint asks of its user."""
@@ -79,7 +84,7 @@ class Stint:
         reader: Reader,
         function: AnyPageFunction,
         gate: Gate,
-        put: Callable[[Page], None],
+        put: Callable[[Page], bool],
         *,
         limit: int | None = None,
     ) -> None:
@@ -92,31 +97,37 @@ class Stint:
         self._function = function
         self._gate = gate
         self._put = put
-        self._left = -1 if limit is None else limit
+        self.left = -1 if limit is None else limit
+        """How many pages it may still ask for; below 0 without a limit."""
         self._asked_s = perf_counter()
         self._think_s = 0.0
         self._stopping = self._abandoned = False
+        self._has_room = True
         self._lock = allocate_lock()
 
     # In the lane
 
     def first_think_s(self) -> float:
         """Seconds before the first page."""
-        if self._left > 0:
+        if self.left > 0:
             return 0.0
         think_s = self._reader.wait_time()
         return self._think(think_s * self._reader.first_wait_share() if think_s > 0 else 0.0)
 
     def ask(self) -> Page | None:
         """The next page, to be read now; None where the stint is over."""
+        if self._think_s and (early_s := self._asked_s - perf_counter()) > 0:  # timers may be a little early
+            self._asked_s -= early_s
+            self._think_s -= early_s
         self.in_flight = self
-        if self._gate.closed or self._stopping or not self._left:
-            self.in_flight = None
-            return None
-        self._left -= 1
-        reader, cost = self._reader, PageCost(self._asked_s)
-        page = Page(reader, self._function, next(reader.pages), self._gate.window, cost, self._think_s * 1000)
-        self.in_flight = page
+        with self._lock:  # between two looks of `abandon` a page is either not asked for or known
+            if self._gate.closed or self._stopping or not self.left:
+                self.in_flight = None
+                return None
+            self.left -= 1
+            reader, cost = self._reader, PageCost(self._asked_s)
+            page = Page(reader, self._function, next(reader.pages), self._gate.window, cost, self._think_s * 1000)
+            self.in_flight = page
         return page
 
     def put(self, page: Page) -> None:
@@ -124,18 +135,27 @@ class Stint:
         with self._lock:
             if self._abandoned:
                 return
+            # in this order: who sees no page in flight relies on it to be in the outbox
+            self._has_room = self._put(page)
             self.in_flight = None
-            self._put(page)
         self._reader.measured_pages += page.measured
         self._asked_s = page.cost.finished_s
 
-    def think_s(self) -> float:
-        """Seconds until the next page is to be asked for; 0 where that is now."""
-        return self._think(self._reader.wait_time()) if self._left else 0.0
+    def pause_s(self, page: Page) -> float | None:
+        """Seconds until the next page is to be asked for. None where that is now; 0 where others have a turn before.
+
+        A page that did not wait for the server may come back faster than the hub can take such pages. Then the next
+        one is late.
+        """
+        if self.left and (think_s := self._think(self._reader.wait_time())):
+            return think_s
+        if page.did_not_wait:
+            return 0.0 if self._has_room else CROWDED_S
+        return None
 
     def _think(self, seconds: float) -> float:
         self._think_s = max(seconds, 0.0)
-        if not self._think_s:
+        if not self._think_s or self._stopping:
             return 0.0
         self._asked_s += self._think_s
         return max(self._asked_s - perf_counter(), 0.0)
@@ -161,20 +181,20 @@ class Stint:
 class BarePage:
     """A page whose function is called and nothing else: no cost, no check, no Locust request."""
 
-    __slots__ = ("error", "function", "number", "rendered")
+    __slots__ = ("count", "error", "function", "number", "rendered")
 
     cost = nullcontext()
 
     def __init__(self, function: AnyPageFunction) -> None:
         self.function = function
-        self.number = 0
+        self.number = self.count = 0
         self.rendered: RenderedPage = []
         self.error: Exception | None = None
 
     @property
     def did_not_wait(self) -> bool:
-        """See `Page.did_not_wait`."""
-        return self.error is not None
+        """See `Page.did_not_wait`; now and then it is said of any, as nobody counts what is asked of the server."""
+        return self.error is not None or not self.count % TURNS
 
 
 class BareStint(Stint):
@@ -192,6 +212,7 @@ class BareStint(Stint):
             self.in_flight = None
             return None
         page.number, page.error = next(self._reader.pages), None
+        page.count += 1
         return page
 
     def put(self, page: BarePage) -> None:  # type: ignore[override]

@@ -20,7 +20,6 @@ import psycopg
 import psycopg.waiting
 from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
-from gevent.lock import BoundedSemaphore
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
@@ -30,7 +29,8 @@ from dbkit.load.hub import HubInbox
 from dbkit.load.lag import SAMPLE_S, LagMeter
 from dbkit.load.lanes import Reading, open_all, read_pages
 from dbkit.load.native import SimpleQueue, allocate_lock, get_ident, sleep, start_new_thread
-from dbkit.load.stint import Stint
+from dbkit.load.stint import Page, Stint
+from dbkit.paging import RenderedPage
 
 Result = TypeVar("Result")
 
@@ -156,11 +156,10 @@ class ThreadLane:
         self._engine = make_engine(
             reading.database, reading.settings, connect=self._connect, pool_class=NativeQueuePool
         )
-        self._connecting = BoundedSemaphore()
         self._has_connected = False
+        self._connecting: tuple[gevent.Greenlet, _Call[None]] | None = None
 
     def read_pages(self, stint: Stint) -> None:
-        self._connect_first()
         query = _Query()
         woken = allocate_lock()
         woken.acquire()
@@ -174,7 +173,7 @@ class ThreadLane:
 
         def read() -> None:
             _query.set(query)
-            read_pages(stint, partial(self._reading.read, self._engine), think)
+            read_pages(stint, self._read, think)
 
         try:
             self._run(read)
@@ -185,7 +184,8 @@ class ThreadLane:
             raise
 
     def open_connections(self, count: int) -> None:
-        self._connect_first()
+        if not self._has_connected:
+            self._connect_first()
         open_all(partial(self._run, self._engine.connect), min(count, self._reading.settings.pool_size))
 
     def measure_lag(self, meter: LagMeter) -> None:
@@ -211,13 +211,28 @@ class ThreadLane:
         self._engine.dispose()
         self._inbox.close()
 
+    def _read(self, page: Page) -> RenderedPage:
+        if not self._has_connected:
+            self._on_hub(self._connect_first)
+        return self._reading.read(self._engine, page)
+
     def _connect_first(self) -> None:
-        """Open a connection while no thread reads: SQLAlchemy's locks for all that is done once are patched ones."""
-        with self._connecting:
-            if not self._has_connected:
-                configure_mappers()
-                self._engine.connect().close()
-                self._has_connected = True
+        """Open a connection while no thread reads: SQLAlchemy's locks for all that is done once are patched ones.
+
+        Who comes while another one tries waits for the same outcome.
+        """
+
+        def connect() -> None:
+            configure_mappers()
+            self._engine.connect().close()
+            self._has_connected = True
+
+        if self._connecting is None or self._connecting[0].dead:
+            call = _Call(connect)
+            self._connecting = gevent.spawn(call.make), call
+        greenlet, call = self._connecting
+        greenlet.join()
+        call.outcome()
 
     def _connect(self, *args: Any, **kwargs: Any) -> NativeConnection:
         connect = partial(NativeConnection.connect, *args, **kwargs)
@@ -239,8 +254,8 @@ class ThreadLane:
                 hub.destroy(destroy_loop=True)
             self._inbox.put(ended)
 
-        self._threads += 1
         start_new_thread(run, ())
+        self._threads += 1
         waiter.get()
         return call.outcome()
 

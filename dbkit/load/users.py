@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
-from locust.user.task import LOCUST_STATE_STOPPING
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from dbkit.database import Stack
 from dbkit.load.failures import PageFailure
@@ -89,9 +89,13 @@ class PageUser(User):
         """Read page after page, whenever the gate is open, until the user is stopped."""
         gate = self.load.gate
         while True:
-            gate.wait()
+            self._wait_for_gate()
             kind = BareStint if gate.window.bare else Stint
-            self._read(kind(self, self.page_function, gate, self.load.outbox.put))
+            self._stint = kind(self, self.page_function, gate, self.load.outbox.put)
+            try:
+                self._read(self._stint)
+            finally:
+                self._stint = None
             if self._state == LOCUST_STATE_STOPPING:
                 raise StopUser
 
@@ -100,8 +104,11 @@ class PageUser(User):
 
         It waits for the gate as every page does, and is one Locust request, whether it fails or not.
         """
-        self.load.gate.wait()
-        self._read(Stint(self, function or self.page_function, self.load.gate, self.load.outbox.put, limit=1))
+        stint = None
+        while stint is None or stint.left:  # else the gate has closed before the page could begin
+            self._wait_for_gate()
+            stint = Stint(self, function or self.page_function, self.load.gate, self.load.outbox.put, limit=1)
+            self._read(stint)
 
     def stop(self, force: bool = False) -> bool:
         """See `locust.User.stop`; a think time ends, too."""
@@ -116,8 +123,19 @@ class PageUser(User):
         if self._stint is not None:
             self._stint.stop()
 
+    def _wait_for_gate(self) -> None:
+        gate = self.load.gate
+        if gate.closed:
+            if self._state == LOCUST_STATE_STOPPING:
+                raise StopUser
+            # Locust ends at once who waits, and is patient with who does not
+            self._state = LOCUST_STATE_WAITING
+            gate.wait()
+            self._state = LOCUST_STATE_RUNNING
+
     def _read(self, stint: Stint) -> None:
-        self._stint = stint
+        if self._ending is not None:
+            raise self._ending
         try:
             with self.load.gate.passing(stint):
                 self.resources.lane(self.stack).read_pages(stint)
@@ -126,8 +144,6 @@ class PageUser(User):
             if isinstance(page, Page):
                 self.load.recorder.add_unfinished(type(self).__name__, page)
             raise
-        finally:
-            self._stint = None
         if self._ending is not None:
             raise self._ending
 
