@@ -164,8 +164,8 @@ def assert_ended_without_results(run: LocustRun, number: int) -> None:
 def runs(request: pytest.FixtureRequest, start: Start) -> dict[str, tuple[LocustRun, int]]:
     """A run of rounds for each phase, when it has ended, and by which signal."""
     options = ("--processes", "2") if request.param == "two processes" else ()
-    runs = {}
     runs: dict[str, tuple[LocustRun, int]] = {}
+    with ExitStack() as exits:
         for index, phase in enumerate((*BEFORE_A_TEST, *CUT_SHORT, *AFTER_THE_LAST_PAGE)):
             number = SIGNALS[(index + len(options)) % len(SIGNALS)]
             runs[phase] = exits.enter_context(start(*options, phase=phase, number=number)), number
