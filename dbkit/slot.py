@@ -65,6 +65,10 @@ class ProcessSlot:
     """Of the machine's CPU time, given to others by the hypervisor."""
     pressure_share: float | None
     """Of the time, in which some task waited for a core."""
+    users_short: int = 0
+    """Users of this process that read fewer than 3 pages in the measured time."""
+    bare_pages: float | None = None
+    """Pages read bare, each by the share of its time that lies in the measured time; see `Slot.bare`."""
 
 
 @dataclass
@@ -90,6 +94,8 @@ class Slot:
     """A process that took part was lost, or did not report in time."""
     replaced: bool = False
     """Disturbed or incomplete, and run again: it stays in the tables, and out of the classes' figures and verdicts."""
+    bare: bool = False
+    """The page function was called bare in its lane: no Locust request, no check, no recorder."""
 
     @property
     def steal_share(self) -> float | None:
