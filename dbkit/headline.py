@@ -45,18 +45,16 @@ def headline(
     on_pages = _with_ratio((verdict for verdict in verdicts if verdict["quantity"] == "pages_per_s"), rows)
     empty = {slot["user_class"] for slot in counted if not slot["pages_per_s"]}
     comparable = [name for name in rows if name not in empty]
-    if len(comparable) < 2 or (named_reference or comparable[0]) not in comparable:
+    if len(comparable) < 2 or named_reference in empty:
         pair = f"No class can be compared with {named_reference}" if named_reference else "No classes can be compared"
-        told = [f"{pair}: it takes a page in every slot of both."]
+        sentences = [f"{pair}: it takes a page in every slot of both."]
     elif named_reference:
-        told = [*_against_named(named_reference, rows, on_pages)]
+        sentences = [*_against_named(named_reference, rows, on_pages)]
     else:
-        told = [*_the_most(comparable[0], rows, on_pages, _with_ratio(against_fastest, rows))]
-    without_ratio = listed([name for name in rows if name in empty])
-    return [
-        *told,
-        *([f"Without a ratio, as no page was served in some slot: {without_ratio}."] if empty & {*rows} else []),
-    ]
+        sentences = [*_the_most(comparable[0], rows, on_pages, _with_ratio(against_fastest, rows))]
+    if without_ratio := [name for name in rows if name in empty]:
+        sentences.append(f"Without a ratio, as no page was served in some slot: {listed(without_ratio)}.")
+    return sentences
 
 
 def headline_of_mixed_run(strategies: Sequence[Row]) -> list[str]:

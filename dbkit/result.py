@@ -99,9 +99,9 @@ class Result:
         self.against_fastest = earlier.against_fastest
         shares = {row["user_class"]: {name: row[name] for name in HARNESS_SHARES} for row in earlier.strategies}
         self.strategies = [row | shares.get(row["user_class"], {}) for row in self.strategies]
-        self.tell()
+        self.make_headline()
 
-    def tell(self) -> None:
+    def make_headline(self) -> None:
         """Make the headline of a run of rounds."""
         self.headline = headline(
             self.strategies,
@@ -225,7 +225,7 @@ class Rounds:
             against_fastest=against_fastest,
             calibration=calibration,
         )
-        result.tell()
+        result.make_headline()
         return result
 
 

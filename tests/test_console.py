@@ -204,7 +204,7 @@ def test_a_class_without_a_verdict_is_said_to_have_no_ratio() -> None:
     assert "no ratio" in speeds[1]
 
 
-def test_what_the_harness_takes_is_told_where_it_was_measured() -> None:
+def test_what_the_harness_takes_is_said_where_it_was_measured() -> None:
     shares = {"harness_share": 0.094, "harness_share_low": 0.061, "harness_share_high": 0.12}
     text = printed(result([row("AsyncpgCore", **shares), row("PsycopgCore")], []))
     assert "the harness takes: AsyncpgCore 9 % [6, 12]." in " ".join(text.split())

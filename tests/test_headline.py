@@ -109,7 +109,7 @@ def test_failures_of_the_first_are_in_a_sentence() -> None:
     assert told[1] == "But 7 of the 900 pages of Fast failed."
 
 
-def test_one_class_without_rounds_is_told_with_the_most_users_that_there_were() -> None:
+def test_one_class_without_rounds_comes_with_the_most_users_that_there_were() -> None:
     assert headline_of_one_class([FAST]) == [
         "Fast serves 900 pages a second.",
         "With up to 10 users in a closed loop, half of Fast's pages came within 9 ms and 95 % within 12 ms.",

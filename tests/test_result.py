@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbkit.cost import COUNTS, PARTS
@@ -345,6 +345,7 @@ def test_a_class_is_bound_by_what_most_of_its_slots_were() -> None:
 levels = st.floats(10, 1000)
 
 
+@settings(max_examples=50, deadline=None)
 @given(data=st.data(), rounds=st.integers(3, 5), steal=st.booleans())
 def test_pages_a_second_divided_are_the_ratio_and_their_order_is_the_ranking(
     data: st.DataObject, rounds: int, steal: bool
@@ -527,6 +528,7 @@ any_slots = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(slots=any_slots, reference=st.none() | st.sampled_from(sorted(USER_CLASSES)))
 def test_any_result_is_plain_json(slots: list[Slot], reference: str | None) -> None:
     told = result_of(slots, reference=reference).as_json()
