@@ -197,6 +197,8 @@ def _times(row: Row, *, up_to: bool = False) -> list[str]:
 
 
 def _bound_by(row: Row) -> list[str]:
+    if row["bound_by"] == "users":
+        return [f"Nothing but the number of users limits {row['user_class']}."]
     return [f"{row['user_class']} is bound by {row['bound_by']}."] if row["bound_by"] else []
 
 

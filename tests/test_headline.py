@@ -199,6 +199,11 @@ def test_what_the_harness_can_account_for_is_said_of_the_first() -> None:
     assert told[1] == "But what the harness takes can account for the difference from Fast to Middle."
 
 
+def test_a_class_below_saturation_is_said_to_be_limited_by_its_users_alone() -> None:
+    told = headline([FAST | {"bound_by": "users"}], [], [], [])
+    assert told[-1] == "Nothing but the number of users limits Fast."
+
+
 @pytest.mark.parametrize("strategies", [[], [row("Failed", None)], [row("Failed", 0)]])
 def test_where_no_page_was_served_it_says_that_alone(strategies: list[dict[str, Any]]) -> None:
     for told in (
