@@ -1,6 +1,6 @@
 """A `<prefix>_comparison.json` read back: from this machine, or one that somebody sent, so nothing in it is trusted.
 
-`COMPARISON` says what of such a file the outputs use, and what they may rely on; `dbkit.result` is what writes it.
+`COMPARISON` says what of such a file the outputs use, and what they may rely on; for its making see `dbkit.result`.
 """
 
 from __future__ import annotations
@@ -75,11 +75,19 @@ _SLOT = _row(
     },
 )
 
+_BARE_SLOT = _object(
+    {
+        "user_class": _TEXT,
+        **dict.fromkeys(("slot", "round", "seconds"), _NUMBER),
+        **dict.fromkeys(("pages_per_s", "client_cpu_ms", "steal_share"), _FIGURE),
+    }
+)
+
 _VERDICT = _object(
     {
         **dict.fromkeys(("quantity", "user_class", "reference", "sentence"), _TEXT),
         **dict.fromkeys(("ratio", "low", "high"), _FIGURE),
-        "shown": _YES_OR_NO,
+        **dict.fromkeys(("shown", "within_harness"), _YES_OR_NO),
     }
 ) | {
     # an interval has both ends, and lies around a ratio
@@ -138,9 +146,11 @@ COMPARISON: Schema = _object(
         },
         "reference": _or_null(_TEXT),
         "strategies": _list(_STRATEGY),
+        "reference_named": _YES_OR_NO,
         "verdicts": _list(_VERDICT),
         "against_fastest": _list(_VERDICT),
         "slots": _list(_SLOT),
+        "calibration": _list(_BARE_SLOT),
         "timeline": _or_null(_TIMELINE),
         "plans": _list(_PLAN),
     }

@@ -1,7 +1,7 @@
 """A result on the terminal: what to beware of, how fast each class is and against which, then why, and the answer.
 
-Two tables in 100 columns; in fewer they go on below, and no figure is cut. Plain text when piped. What is said is
-`dbkit.result`'s, how figures read `dbkit.formats`'s.
+Two tables in 100 columns; in fewer they go on below, and no figure is cut. Plain text when piped. For what is said see
+`dbkit.result`, for how figures read `dbkit.formats`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dbkit.formats import limit, number, ratio
+from dbkit.formats import harness_share, limit, number, ratio
 from dbkit.result import Result
 
 PIPED_WIDTH = 100
@@ -75,6 +75,11 @@ def print_result(result: Result, console: Console | None = None) -> None:
                 console.print(table, crop=False)
                 console.print()
         console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
+    if shares := [f"{row['user_class']} {harness_share(row)}" for row in result.strategies if harness_share(row)]:
+        words = (
+            f"Of the pages a second that page functions serve when called bare, the harness takes: {', '.join(shares)}."
+        )
+        console.print(Text(words, style="dim"), width=PIPED_WIDTH)
     for sentence in result.headline:
         console.print(Text(sentence, style="bold"), soft_wrap=True)
 

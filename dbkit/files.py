@@ -28,6 +28,7 @@ STRATEGY_COLUMNS = (
     *("user_class", "stack", "strategy", "users", "rounds"),
     *FIGURES,
     *("client_cpu_ms", "server_cpu_ms", "end", "bound_by", "largest_part"),
+    *("harness_share", "harness_share_low", "harness_share_high"),
 )
 SLOT_COLUMNS = (
     *("slot", "round", "user_class", "stack", "strategy", "users", "began_s", "seconds"),

@@ -1,8 +1,8 @@
 """From slots and tallies to the result: a row a slot, a row a class, verdicts between classes, and what to beware of.
 
 Everything that any output shows is computed here, once, into plain values that JSON can hold: outputs format and
-compute nothing. What one slot tells is `dbkit.slot`'s, the statistics of a verdict `dbkit.verdict`'s, the answer in
-words `dbkit.headline`'s.
+compute nothing. For what one slot tells see `dbkit.slot`, for the statistics of a verdict `dbkit.verdict`, for the
+answer in words `dbkit.headline`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
+from statistics import fmean
 from typing import Any, Literal
 
 from dbkit.bound import bound_by
 from dbkit.cost import COUNTS, PARTS
-from dbkit.formats import number
+from dbkit.formats import harness_share, listed, number
 from dbkit.headline import headline, headline_of_mixed_run, headline_of_one_class
 from dbkit.slot import HUB_STACK, PERCENTILES, Row, Slot, UserClass, mean_figures, per
 from dbkit.tally import Tally
@@ -23,14 +25,14 @@ from dbkit.verdict import (
     PAGES_PER_S,
     SERVER_CPU_MS,
     Comparison,
+    Model,
     Observation,
     Quantity,
-    compare,
     response_time,
     sentence,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Of `<prefix>_comparison.json`; to be raised when what is in it changes its meaning."""
 
 State = Literal["running", "cut short", "whole"]
@@ -49,6 +51,8 @@ CURVE_SHARES = (0.0, *(step / 20 for step in range(1, 19)), 0.925, 0.95, 0.975, 
 
 CONNECTING_SHARE = 0.05
 """Of the response time: beyond this the pool is too small for the users, and its connections come and go."""
+HARNESS_SHARES = ("harness_share", "harness_share_low", "harness_share_high")
+"""The columns that tell what the harness takes of a class's pages a second, and its 95 % interval."""
 SIGNIFICANT_DIGITS = 6
 """Of every figure in a result, so that all outputs say the same; more would be noise."""
 
@@ -63,7 +67,8 @@ class Result:
     """Everything there is to say of one run, in plain values."""
 
     strategies: list[Row]
-    """A row a class, the one that serves the most pages first."""
+    """A row a class, the one that serves the most pages first. Of rounds `pages_per_s` is the level of the verdicts'
+    model, so that the ratio of two rows is their verdict; of a class that has no ratio it is pages by time."""
     slots: list[Row]
     """A row a slot, in the order in which they ran; none in a run without rounds."""
     verdicts: list[Row]
@@ -78,22 +83,34 @@ class Result:
     """Whether several classes ran at once, so that their figures tell nothing of which is faster."""
     headline: list[str] = field(default_factory=list)
     """The answer in words, a sentence each."""
+    reference_named: bool = False
+    """Whether the reference was named before the run: then intervals hold together for comparisons with it alone."""
     against_fastest: list[Row] = field(default_factory=list)
-    """Verdicts on pages a second against the class that serves the most."""
+    """Verdicts on pages a second against the class that serves the most; none where the reference was named."""
+    calibration: list[Row] = field(default_factory=list)
+    """A row a slot in which a page function was called bare."""
     timeline: dict[str, Any] | None = None
     """A run without rounds over time: see `dbkit.timeline`."""
     plans: list[Row] = field(default_factory=list)
     """Each strategy's SQL and how the server ran it: see `dbkit.plans`."""
 
     def take_verdicts(self, earlier: Result) -> None:
-        """Have the verdicts of an `earlier` result of the same run, as long as none are made anew."""
+        """Have the verdicts of an `earlier` result of the same run, until they are computed again."""
         self.reference, self.verdicts = earlier.reference, earlier.verdicts
-        self.against_fastest = [
-            verdict
-            for verdict in earlier.against_fastest
-            if verdict["reference"] == self.strategies[0]["user_class"]  # another may have come to be the fastest
-        ]
-        self.headline = headline(self.strategies, self.verdicts, self.against_fastest)
+        self.against_fastest = earlier.against_fastest
+        shares = {row["user_class"]: {name: row[name] for name in HARNESS_SHARES} for row in earlier.strategies}
+        self.strategies = [row | shares.get(row["user_class"], {}) for row in self.strategies]
+        self.make_headline()
+
+    def make_headline(self) -> None:
+        """Make the headline of a run of rounds."""
+        self.headline = headline(
+            self.strategies,
+            self.slots,
+            self.verdicts,
+            self.against_fastest,
+            self.reference if self.reference_named else None,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The content of `<prefix>_comparison.json`."""
@@ -105,10 +122,12 @@ class Result:
             "warnings": self.warnings,
             "measured_on": self.measured_on,
             "reference": self.reference,
+            "reference_named": self.reference_named,
             "strategies": self.strategies,
             "verdicts": self.verdicts,
             "against_fastest": self.against_fastest,
             "slots": self.slots,
+            "calibration": self.calibration,
             "timeline": self.timeline,
             "plans": self.plans,
         }
@@ -117,7 +136,7 @@ class Result:
 class Rounds:
     """The slots of a schedule as they come in; the result of those so far can be asked for at any time.
 
-    Without a `reference` the others are compared with the slowest class.
+    A `reference` is a class named before the run. Without one the others are compared with the slowest class.
     """
 
     def __init__(self, user_classes: Mapping[str, UserClass], *, end: str, reference: str | None = None) -> None:
@@ -125,18 +144,22 @@ class Rounds:
         self._reference = reference
         self._slots: list[Slot] = []
         self._rows: list[Row] = []
+        self._bare: list[Slot] = []
 
     def __len__(self) -> int:
-        """How many slots there are so far, those that were replaced included."""
-        return len(self._slots)
+        """How many slots there are so far, with those that were replaced and those in which pages were read bare."""
+        return len(self._slots) + len(self._bare)
 
     @property
     def counted(self) -> int:
-        """How many of them were not replaced."""
+        """How many slots of the classes were not replaced; those in which pages were read bare are not among them."""
         return sum(not slot.replaced for slot in self._slots)
 
     def add(self, slot: Slot) -> None:
         """Take in the next slot; nothing will be added to it any more, but it may be replaced later."""
+        if slot.bare:
+            self._bare.append(slot)
+            return
         total = self._totals[slot.user_class]
         row = _rounded(slot.row(total.user_class) | {"bound_by": bound_by([slot])})
         self._slots.append(slot)
@@ -149,24 +172,44 @@ class Rounds:
         measured_on: dict[str, Any],
         quantities: Collection[str] = tuple(QUANTITIES),
     ) -> Result:
-        """The result of the slots so far, with verdicts on the `quantities`."""
+        """The result of the slots so far, with verdicts on the `quantities`.
+
+        `planned_slots` counts the slots of the classes, and none in which pages are read bare.
+        """
         for slot, row in zip(self._slots, self._rows, strict=True):
             if slot.replaced and not row["replaced"]:
                 row["replaced"] = True
                 self._totals[slot.user_class].leave_replaced_out()
-        strategies = [made for total in self._totals.values() if (made := total.row()) is not None]
-        strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
         counted = [row for row in self._rows if not row["replaced"]]
-        without_pages = {row["user_class"] for row in counted if not row["pages_per_s"]}
-        comparable = [row["user_class"] for row in strategies if row["user_class"] not in without_pages]
+        calibration = [_bare_row(slot) for slot in self._bare if not slot.replaced]
+        on_pages = _model(counted, "pages_per_s")
+        levels = on_pages.levels()
+        # a class that has no ratio has the plain rate
+        strategies = [
+            made | {"pages_per_s": _round(levels.get(made["user_class"], made["pages_per_s"]))}
+            for total in self._totals.values()
+            if (made := total.row()) is not None
+        ]
+        strategies.sort(key=lambda row: -(row["pages_per_s"] or 0))
+        if "pages_per_s" in quantities:
+            shares = _harness_shares(counted, calibration)
+            strategies = [row | shares.get(row["user_class"], {}) for row in strategies]
+        comparable = [row["user_class"] for row in strategies if row["user_class"] in levels]
         reference = self._reference or (comparable[-1] if comparable else None)
         verdicts: list[Row] = []
         against_fastest: list[Row] = []
         if len(strategies) > 1 and reference is not None:
-            verdicts = _verdicts(counted, reference, quantities)
-            if "pages_per_s" in quantities and comparable:
-                against_fastest = _verdicts(counted, comparable[0], ["pages_per_s"])
-        return Result(
+            for column in quantities:
+                model = on_pages if column == "pages_per_s" else _model(counted, column)
+                if reference not in model.names:
+                    continue
+                # which classes are the slowest and the fastest is seen in the data: then any pair could have been it
+                pairs = [(name, reference) for name in model.names if name != reference] if self._reference else None
+                error = model.error_of_each(pairs)
+                verdicts += _verdicts(column, model, reference, error, strategies)
+                if column == "pages_per_s" and self._reference is None:
+                    against_fastest = _verdicts(column, model, comparable[0], error, strategies)
+        result = Result(
             strategies=strategies,
             slots=[dict(row) for row in self._rows],
             verdicts=verdicts,
@@ -175,12 +218,16 @@ class Rounds:
                 *_warnings_of_rounds(self._rows, planned_slots),
                 *_warnings_of_classes(strategies),
                 *_warnings_of_empty_slots(counted),
+                *_warnings_of_users([slot for slot in self._slots if not slot.replaced]),
             ],
             measured_on=measured_on,
             state="cut short" if self.counted < planned_slots else "whole",
-            headline=headline(strategies, verdicts, against_fastest),
+            reference_named=self._reference is not None,
             against_fastest=against_fastest,
+            calibration=calibration,
         )
+        result.make_headline()
+        return result
 
 
 class _ClassTotal:
@@ -236,7 +283,7 @@ def result_of_rounds(
     measured_on: dict[str, Any],
     reference: str | None = None,
 ) -> Result:
-    """The result of isolated slots. Without a `reference` the others are compared with the slowest class."""
+    """The result of isolated slots. A `reference` is a class named before the run; see `Rounds`."""
     rounds = Rounds(user_classes, end=end, reference=reference)
     for slot in slots:
         rounds.add(slot)
@@ -315,6 +362,7 @@ def _blank_row(user_class: UserClass, end: str) -> Row:
         "end": end,
         "bound_by": None,
         "largest_part": None,
+        **dict.fromkeys(HARNESS_SHARES),
     }
 
 
@@ -350,40 +398,106 @@ def _round(value: Any) -> Any:
     return [_round(item) for item in value] if isinstance(value, list) else value
 
 
-def _verdicts(rows: Sequence[Row], reference: str, quantities: Iterable[str]) -> list[Row]:
+def _bare_row(slot: Slot) -> Row:
+    """The row of a slot in which pages were read bare."""
+    seconds = fmean(process.seconds for process in slot.processes) if slot.processes else 0.0
+    pages = sum(process.bare_pages or 0.0 for process in slot.processes)
+    row = {
+        "slot": slot.number,
+        "round": slot.round,
+        "user_class": slot.user_class,
+        "seconds": seconds,
+        "pages_per_s": per(pages, seconds),
+        "client_cpu_ms": per(1000 * sum(process.cpu_s for process in slot.processes), pages),
+        "steal_share": slot.steal_share,
+    }
+    return _rounded(row)
+
+
+def _harness_shares(rows: Sequence[Row], calibration: Sequence[Row]) -> dict[str, Row]:
+    """What the harness takes of each class's pages a second: 1 - pages/s ÷ pages/s bare, paired by rounds.
+
+    The intervals of all classes hold together. A class that served no page in some slot has none.
+    """
+    bare_names = {row["user_class"]: f"{row['user_class']}, bare" for row in calibration}
+    model = _model(
+        [
+            *(row for row in rows if row["user_class"] in bare_names),
+            *(row | {"user_class": bare_names[row["user_class"]]} for row in calibration),
+        ],
+        "pages_per_s",
+    )
+    pairs = [(name, bare) for name, bare in bare_names.items() if name in model.names and bare in model.names]
+    error = model.error_of_each(pairs)
+    shares = {}
+    for name, bare in pairs:
+        comparison = model.compare(name, bare, error)
+        # the lowest ratio is the highest share
+        ratios = (comparison.ratio, comparison.high, comparison.low)
+        shares[name] = _rounded(
+            {column: None if ratio is None else 1 - ratio for column, ratio in zip(HARNESS_SHARES, ratios, strict=True)}
+        )
+    return shares
+
+
+def _model(rows: Sequence[Row], column: str) -> Model:
+    """Of one column of the slots' rows; `pages_per_s` without the classes that served no page in some slot."""
+    # the others of their slots alone would speak for them
+    empty = {row["user_class"] for row in rows if not row[column]} if column == "pages_per_s" else set()
+    observations = [
+        Observation(row["user_class"], row["round"], row[column], row["steal_share"])
+        for row in rows
+        if row[column] and row["user_class"] not in empty
+    ]
+    return Model(observations, QUANTITIES[column])
+
+
+def _verdicts(column: str, model: Model, reference: str, error: float, strategies: Sequence[Row]) -> list[Row]:
+    """A row for each of the other classes."""
+    rows = {row["user_class"]: row for row in strategies}
     verdicts = []
-    for column in quantities:
-        quantity = QUANTITIES[column]
-        observations = [
-            Observation(row["user_class"], row["round"], row[column], row["steal_share"]) for row in rows if row[column]
-        ]
-        if column == "pages_per_s":
-            # a slot in which no page was served has no ratio; the others alone would speak for the class
-            empty = {row["user_class"] for row in rows if not row[column]}
-            observations = [observation for observation in observations if observation.user_class not in empty]
-        if not any(observation.user_class == reference for observation in observations):
+    for name in model.names:
+        if name == reference:
             continue
-        verdicts += [
-            _verdict(column, quantity, comparison) for comparison in compare(observations, reference, quantity).values()
-        ]
+        comparison = model.compare(name, reference, error)
+        words = sentence(comparison, QUANTITIES[column])
+        within = column == "pages_per_s" and _within_harness(comparison, rows[name], rows[reference])
+        if within:
+            takes = listed([f"{harness_share(rows[each])} of {each}'s" for each in (name, reference)])
+            words += f"; the harness can account for this difference, as it takes {takes} pages a second"
+        row = {
+            "quantity": column,
+            "user_class": name,
+            "reference": reference,
+            "ratio": comparison.ratio,
+            "low": comparison.low,
+            "high": comparison.high,
+            "shown": comparison.shown,
+            "within_harness": within,
+            "rounds": comparison.rounds,
+            "rounds_needed": comparison.rounds_needed,
+            "steal_adjusted": comparison.adjusted,
+            "sentence": words,
+        }
+        verdicts.append(_rounded(row))
     return verdicts
 
 
-def _verdict(column: str, quantity: Quantity, comparison: Comparison) -> Row:
-    row = {
-        "quantity": column,
-        "user_class": comparison.user_class,
-        "reference": comparison.reference,
-        "ratio": comparison.ratio,
-        "low": comparison.low,
-        "high": comparison.high,
-        "shown": comparison.shown,
-        "rounds": comparison.rounds,
-        "rounds_needed": comparison.rounds_needed,
-        "steal_adjusted": comparison.adjusted,
-        "sentence": sentence(comparison, quantity),
-    }
-    return _rounded(row)
+def _within_harness(comparison: Comparison, one: Row, other: Row) -> bool:
+    """Whether a difference between two stacks that is shown could be what the harness takes from the two.
+
+    Bare, their ratio is the ratio seen, times what the harness leaves of the other's pages, by what it leaves of the
+    one's. Of all three the ends of the intervals count that make the difference smallest: 1 can lie between them.
+    """
+    shares = (*(one[name] for name in HARNESS_SHARES), *(other[name] for name in HARNESS_SHARES))
+    if comparison.low is None or comparison.high is None or not comparison.shown or None in shares:
+        return False
+    if one["stack"] == other["stack"]:
+        return False
+    (least_of_one, most_of_one), (least_of_other, most_of_other) = (
+        (1 - row["harness_share_high"], 1 - row["harness_share_low"]) for row in (one, other)
+    )
+    return bool(comparison.low * least_of_other <= most_of_one and comparison.high * most_of_other >= least_of_one)
 
 
 def _warnings_of_rounds(rows: Sequence[Row], planned_slots: int) -> list[str]:
@@ -429,8 +543,36 @@ def _warnings_of_classes(rows: Sequence[Row]) -> list[str]:
     if connecting:
         warnings.append(f"pages of {', '.join(connecting)} spent time on opening connections; raise --pool-size")
     if unmeasured := [row["user_class"] for row in rows if row["rounds"] and not row["pages"] + row["unfinished"]]:
-        warnings.append(f"no page of {', '.join(unmeasured)} began in its slots' measured time; raise --slot-time")
+        warnings.append(
+            f"no page of {', '.join(unmeasured)} began in its slots' measured time, so that response times and costs"
+            " are missing; raise --slot-time"
+        )
+    if one_page := [words for row in rows if (words := _percentiles_of_one_page(row))]:
+        warnings.append(f"too few pages, so that these are no more than the slowest page: {', '.join(one_page)}")
     return warnings
+
+
+def _percentiles_of_one_page(row: Row) -> str | None:
+    """The percentiles beyond which no page lies, in words: `p95 and p99 of PsycopgLazy (12 pages)`."""
+    good_pages = row["pages"] - row["failures"]
+    names = [
+        name.removesuffix("_ms") for name, share in PERCENTILES.items() if 0 < good_pages <= ceil(share * good_pages)
+    ]
+    pages = "1 page" if good_pages == 1 else f"{good_pages} pages"
+    return f"{listed(names)} of {row['user_class']} ({pages})" if names else None
+
+
+def _warnings_of_users(slots: Iterable[Slot]) -> list[str]:
+    """Of each class in whose slots users read too few pages, with the slot in which they were the most."""
+    worst: dict[str, tuple[int, int]] = {}
+    for slot in slots:
+        short = sum(process.users_short for process in slot.processes)
+        if short > worst.get(slot.user_class, (0, 0))[0]:
+            worst[slot.user_class] = (short, slot.users)
+    return [
+        f"{short} of {users} users of {user_class} read fewer than 3 pages in a slot; raise --max-slot-time"
+        for user_class, (short, users) in sorted(worst.items())
+    ]
 
 
 def _warnings_of_empty_slots(rows: Sequence[Row]) -> list[str]:

@@ -66,6 +66,7 @@ class ProcessSlot:
     users_short: int = 0
     """Users of this process that read fewer than 3 pages in the measured time."""
     bare_pages: float | None = None
+    """Pages read bare, each by the share of its time that lies in the measured time; see `Slot.bare`."""
 
 
 @dataclass
@@ -89,11 +90,12 @@ class Slot:
     processes: list[ProcessSlot] = field(default_factory=list)
     measured: Tally = field(default_factory=Tally)
     warm_up: Tally = field(default_factory=Tally)
-    bare: bool = False
     incomplete: bool = False
     """A process that took part was lost, or did not report in time."""
     replaced: bool = False
     """Disturbed or incomplete, and run again: it stays in the tables, and out of the classes' figures and verdicts."""
+    bare: bool = False
+    """The page function was called bare in its lane: no Locust request, no check, no recorder."""
 
     @property
     def busiest(self) -> ProcessSlot | None:

@@ -1,6 +1,6 @@
 """A result as a few lines of Markdown: for a comment on a pull request, or the page of a CI job.
 
-The words are `dbkit.headline`'s, the figures `dbkit.result`'s; everything else is in the report.
+For the words see `dbkit.headline`, for the figures `dbkit.result`; everything else is in the report.
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats has it too, at half a second to import
 
+from dbkit.formats import decimals, interval
+
 CONFIDENCE = 0.95
 MIN_ROUNDS = 3  # with fewer, the scatter between rounds is a guess
 SMALLEST_RATIO = 1.03  # the smallest difference that further rounds are advised for
@@ -339,21 +341,11 @@ def sentence(comparison: Comparison, quantity: Quantity) -> str:
     """The verdict in words: the difference, that none is shown, or that the rounds are too few to tell."""
     if comparison.ratio is None or comparison.low is None or comparison.high is None:
         return f"too few rounds to tell: {comparison.rounds}, and at least {comparison.rounds_needed} are needed"
-    ends = (comparison.low, comparison.high)
-    decimals = _decimals(*ends)
-    interval = f"[{ends[0]:.{decimals}f}, {ends[1]:.{decimals}f}]"
+    ends = interval(comparison.low, comparison.high)
     if comparison.shown:
-        ratio = f"{comparison.ratio:.{decimals}f}×"
+        ratio = f"{comparison.ratio:.{decimals(comparison.low, comparison.high)}f}×"
         words = quantity.words.format(user_class=comparison.user_class, ratio=ratio, reference=comparison.reference)
-        return f"{words} {interval}"
+        return f"{words} {ends}"
     if comparison.rounds_needed is None:
-        return f"no difference shown {interval}"
-    return f"no difference shown {interval}: about {comparison.rounds_needed} rounds would tell"
-
-
-def _decimals(low: float, high: float) -> int:
-    """Two, or as many as keep an interval's ends apart from each other and from 1: [1.002, 1.041], [0.031, 0.034]."""
-    for decimals in range(2, 6):
-        if len({f"{end:.{decimals}f}" for end in (low, 1.0, high)}) == 3:
-            return decimals
-    return 2
+        return f"no difference shown {ends}"
+    return f"no difference shown {ends}: about {comparison.rounds_needed} rounds would tell"

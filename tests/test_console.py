@@ -38,8 +38,9 @@ COLOURS = re.compile(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])(;\d+)*m")
 
 def row(user_class: str, **figures: Any) -> dict[str, Any]:
     names = {*SPEEDS.values(), *WHY_COLUMNS.values()}
-    told = {"failures": 0, "unfinished": 0, "bound_by": "client CPU", "largest_part": "client"}
-    return {"user_class": user_class, **told, **dict.fromkeys(names, 1.23), **figures}
+    blank = dict.fromkeys(("harness_share", "harness_share_low", "harness_share_high"))
+    known = {"failures": 0, "unfinished": 0, "bound_by": "client CPU", "largest_part": "client"}
+    return {"user_class": user_class, **known, **blank, **dict.fromkeys(names, 1.23), **figures}
 
 
 def verdict(user_class: str, reference: str, ratio: float, half_width: float) -> dict[str, Any]:
@@ -199,12 +200,32 @@ def test_of_a_class_that_nothing_limits_the_largest_part_of_a_page_is_named() ->
 def test_pages_cut_off_have_a_column_where_there_are_any() -> None:
     speeds, _ = tables(printed(result([row("PsycopgLazy", unfinished=7), row("PsycopgCore")], [])))
     assert "cut off" in speeds[0]
-    assert [line.split()[6] for line in speeds[1:]] == ["7", "0"]
+    assert [line.split()[-3] for line in speeds[1:]] == ["7", "0"]
     assert "cut off" not in printed(FULL)
 
 
 def test_the_legend_says_what_percentiles_are_in_a_closed_loop() -> None:
     assert "closed loop: users wait while the server stalls" in " ".join(printed(FULL).split())
+
+
+def test_an_interval_that_leaves_out_1_is_not_rounded_to_1() -> None:
+    close = verdict("PsycopgLazy", "AsyncpgCore", 1.02, 0.05) | {"low": 1.002, "high": 1.041, "shown": True}
+    speeds, _ = tables(printed(result([row("PsycopgLazy"), row("AsyncpgCore")], [close])))
+    assert "1.020 [1.002, 1.041]" in speeds[1]
+
+
+def test_a_class_without_a_verdict_is_said_to_have_no_ratio() -> None:
+    alike = verdict("PsycopgCore", "AsyncpgCore", 1.01, 0.05)
+    names = ("PsycopgLazy", "PsycopgCore", "AsyncpgCore")
+    speeds, _ = tables(printed(result([row(name) for name in names], [alike])))
+    assert "no ratio" in speeds[1]
+
+
+def test_what_the_harness_takes_is_said_where_it_was_measured() -> None:
+    shares = {"harness_share": 0.094, "harness_share_low": 0.061, "harness_share_high": 0.12}
+    text = printed(result([row("AsyncpgCore", **shares), row("PsycopgCore")], []))
+    assert "the harness takes: AsyncpgCore 9 % [6, 12]." in " ".join(text.split())
+    assert "the harness takes" not in printed(FULL)
 
 
 # Terminals and pipes

@@ -7,11 +7,12 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbkit.cost import COUNTS, PARTS
@@ -159,7 +160,7 @@ def test_the_figures_of_a_class_are_those_of_its_slots_together() -> None:
     ]
     [row] = result_of(slots).strategies
     assert (row["rounds"], row["pages"], row["users"], row["statements"], row["rows"]) == (2, 400, USERS, 1, 40)
-    assert row["pages_per_s"] == 200
+    assert row["pages_per_s"] == pytest.approx(sqrt(100 * 300))
     assert (row["p50_ms"], row["p95_ms"], row["max_ms"]) == (20.0, 40.0, 40.0)
     assert row["pool_ms"] == pytest.approx((100 * 10 + 300 * 2) / 400)
     assert row["client_cpu_ms"] == pytest.approx(1000 * (0.2 + 0.3) / 400)
@@ -215,12 +216,27 @@ def test_a_good_run_has_no_warnings() -> None:
         ({"processes": [replace(QUIET, steal_share=0.5)]}, "disturbed by others on the machine, and counted: 1 of 1"),
         ({"processes": [replace(QUIET, busy_share=0.8)]}, "disturbed by others on the machine, and counted: 1 of 1"),
         ({"incomplete": True}, "a worker was lost, and counted: 1 of 1"),
-        ({"measured": Tally()}, "no page of Fast began in its slots' measured time"),
+        ({"measured": Tally()}, "no page of Fast began in its slots' measured time, so that response times and costs"),
+        ({"measured": tally(99, 50)}, "these are no more than the slowest page: p99 of Fast (99 pages)"),
+        ({"measured": tally(19, 50)}, "these are no more than the slowest page: p95 and p99 of Fast (19 pages)"),
+        ({"measured": tally(120, 50, failures=119)}, "p50, p95 and p99 of Fast (1 page)"),
+        (
+            {"processes": [replace(QUIET, users_short=3), replace(QUIET, users_short=1)]},
+            "4 of 10 users of Fast read fewer than 3 pages in a slot; raise --max-slot-time",
+        ),
     ],
 )
 def test_what_makes_figures_doubtful_is_warned_of(changes: dict[str, Any], said: str) -> None:
-    [warning] = result_of([slot(0, 1, "Fast", **changes)]).warnings
-    assert said in warning
+    assert any(said in warning for warning in result_of([slot(0, 1, "Fast", **changes)]).warnings)
+
+
+def test_users_that_read_little_are_counted_in_the_slot_where_they_were_the_most() -> None:
+    slots = [
+        slot(number, number, "Slow", users=USERS + number, processes=[replace(QUIET, users_short=short)])
+        for number, short in enumerate((2, 7, 3))
+    ]
+    [warning] = result_of(slots).warnings
+    assert warning.startswith("7 of 11 users of Slow read fewer than 3 pages in a slot")
 
 
 def test_a_schedule_cut_short_says_how_far_it_came() -> None:
@@ -270,7 +286,11 @@ def test_a_class_with_an_empty_slot_has_no_ratio_of_pages_a_second_and_a_warning
     assert on_pages == {"Middle"}
     assert "Fast served no page in 1 of 4 slots, and so has no ratio of pages a second" in result.warnings
     assert not any("raise --slot-time" in warning for warning in result.warnings)
-    assert not any("×" in sentence for sentence in result.headline)
+    assert rows_by_class(result)["Fast"]["pages_per_s"] == pytest.approx((301 + 302 + 303) / 4)
+    assert (
+        result.headline[0] == "Middle serves the most pages, 201 a second; every other class is shown to serve fewer."
+    )
+    assert result.headline[-1] == "Without a ratio, as no page was served in some slot: Fast."
 
 
 def test_the_others_are_not_compared_with_a_class_that_has_an_empty_slot() -> None:
@@ -368,6 +388,126 @@ def test_think_time_is_told_of_all_pages() -> None:
     assert {row["think_ms"] for row in (*result.slots, *result.strategies)} == {20}
 
 
+# Pages a second, their order and their ratios
+
+levels = st.floats(10, 1000)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), rounds=st.integers(3, 5), steal=st.booleans())
+def test_pages_a_second_divided_are_the_ratio_and_their_order_is_the_ranking(
+    data: st.DataObject, rounds: int, steal: bool
+) -> None:
+    slots: list[Slot] = []
+    for number in range(rounds):
+        for name in USER_CLASSES:
+            share = data.draw(st.floats(0, 0.2)) if steal else 0.0
+            measured = replace(tally(200, 50), measured_pages=data.draw(levels))
+            slots.append(slot(len(slots), number, name, measured, processes=[replace(QUIET, steal_share=share)]))
+    del slots[data.draw(st.integers(0, len(slots) - 1))]
+    result = result_of(slots)
+    rates = {row["user_class"]: row["pages_per_s"] for row in result.strategies}
+    assert [*rates.values()] == sorted(rates.values(), reverse=True)
+    for verdict in (*result.verdicts, *result.against_fastest):
+        if verdict["quantity"] == "pages_per_s":
+            ratio = rates[verdict["user_class"]] / rates[verdict["reference"]]
+            assert verdict["ratio"] == pytest.approx(ratio, rel=1e-4)
+    assert result.reference == [*rates][-1]
+
+
+def test_intervals_of_a_named_reference_are_narrower_and_others_are_not_compared() -> None:
+    slots = [
+        replace(each, measured=replace(each.measured, measured_pages=each.measured.pages * (1 + 0.03 * (number % 4))))
+        for number, each in enumerate(schedule(5))
+    ]
+
+    def width(result: Result) -> float:
+        [verdict] = [v for v in result.verdicts if (v["user_class"], v["quantity"]) == ("Fast", "pages_per_s")]
+        return float(verdict["high"] / verdict["low"])
+
+    found, named = result_of(slots), result_of(slots, reference="Slow")
+    assert found.reference == named.reference == "Slow"
+    assert width(named) < width(found)
+    assert (found.reference_named, named.reference_named) == (False, True)
+    assert {verdict["reference"] for verdict in found.against_fastest} == {"Fast"}
+    assert named.against_fastest == []
+
+
+# What the harness takes
+
+STACKS = {name: UserClass(name, stack, "joined") for name, stack in (("Fast", "psycopg"), ("Middle", "asyncpg"))}
+
+
+def calibrated(through: dict[str, float], bare: dict[str, float], rounds: int = 5) -> list[Slot]:
+    """Slots in which classes serve `through` and `bare` pages a second, give or take 1 %."""
+    slots: list[Slot] = []
+    for number in range(rounds):
+        for place, name in enumerate(through):
+            scatter = 1 + 0.01 * ((number * 2 + place) % 3 - 1)
+            measured = replace(tally(200, 50), measured_pages=through[name] * scatter)
+            slots.append(slot(len(slots), number, name, measured))
+        for place, name in enumerate(bare):
+            process = replace(QUIET, bare_pages=bare[name] * (1 + 0.01 * ((number + place) % 3 - 1)))
+            slots.append(slot(len(slots), number, name, Tally(), warm_up=Tally(), processes=[process], bare=True))
+    return slots
+
+
+def result_of_calibrated(slots: list[Slot]) -> Result:
+    planned = sum(not slot.bare for slot in slots)
+    return result_of_rounds(slots, STACKS, end="rollback", planned_slots=planned, measured_on={})
+
+
+def test_bare_slots_are_in_no_row_verdict_or_warning_and_give_what_the_harness_takes() -> None:
+    slots = calibrated({"Fast": 300, "Middle": 200}, {"Fast": 310, "Middle": 250})
+    # neither their disturbance nor their missing pages are the classes'
+    slots = [replace(each, incomplete=each.bare) for each in slots]
+    result, without = result_of_calibrated(slots), result_of_calibrated([each for each in slots if not each.bare])
+    assert result.warnings == [] and result.state == "whole"
+    assert [row["slot"] for row in result.slots] == [each.number for each in slots if not each.bare]
+    assert [row["slot"] for row in result.calibration] == [each.number for each in slots if each.bare]
+    assert {row["user_class"] for row in result.calibration} == {"Fast", "Middle"}
+    shares = ("harness_share", "harness_share_low", "harness_share_high")
+    for row, plain in zip(result.strategies, without.strategies, strict=True):
+        assert [plain[name] for name in shares] == [None] * 3
+        assert row == plain | {name: row[name] for name in shares}
+        expected = 1 - 300 / 310 if row["user_class"] == "Fast" else 1 - 200 / 250
+        assert row["harness_share_low"] < expected < row["harness_share_high"]
+        assert row["harness_share"] == pytest.approx(expected, abs=0.01)
+    assert [row["pages_per_s"] for row in result.calibration][:2] == pytest.approx([310 * 0.99, 250])
+    assert [v["ratio"] for v in result.verdicts] == [v["ratio"] for v in without.verdicts]
+
+
+def test_a_class_with_an_empty_bare_slot_has_no_harness_share() -> None:
+    slots = calibrated({"Fast": 300, "Middle": 200}, {"Fast": 310, "Middle": 250})
+    first_bare = next(place for place, each in enumerate(slots) if each.bare)
+    slots[first_bare] = replace(slots[first_bare], processes=[replace(QUIET, bare_pages=0.0)])
+    rows = rows_by_class(result_of_calibrated(slots))
+    assert rows["Fast"]["harness_share"] is None
+    assert rows["Middle"]["harness_share"] == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("bare", "within"),
+    [
+        ({"Fast": 300, "Middle": 300}, True),  # the harness takes a third of the one alone
+        ({"Fast": 310, "Middle": 320}, True),  # bare it is the other way round
+        ({"Fast": 310, "Middle": 210}, False),
+        ({}, False),  # not calibrated
+    ],
+)
+def test_a_difference_between_stacks_within_what_the_harness_takes_says_so(
+    bare: dict[str, float], within: bool
+) -> None:
+    result = result_of_calibrated(calibrated({"Fast": 300, "Middle": 200}, bare))
+    [verdict] = [verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"]
+    assert verdict["shown"]
+    assert verdict["within_harness"] == within
+    assert ("the harness can account for this difference" in verdict["sentence"]) == within
+    assert any("can account for the difference from Fast to Middle" in said for said in result.headline) == within
+    others = [verdict for verdict in result.verdicts if verdict["quantity"] != "pages_per_s"]
+    assert not any(verdict["within_harness"] for verdict in others)
+
+
 # What is unknown
 
 
@@ -438,6 +578,7 @@ any_slots = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(slots=any_slots, reference=st.none() | st.sampled_from(sorted(USER_CLASSES)))
 def test_any_result_is_plain_json(slots: list[Slot], reference: str | None) -> None:
     told = result_of(slots, reference=reference).as_json()

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, geometric_mean
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ import pytest
 import requests
 
 from dbkit.cost import COUNTS, PARTS
+from dbkit.formats import interval
 from dbkit.tally import three_digits
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
 from tests.locust_runs import DEADLINE_S, LocustRun, free_port, locust
@@ -101,7 +102,8 @@ SLEEPERS = ("PsycopgSleep", "PsycopgAsyncSleep", "AsyncpgSleep")
 STRATEGY_COLUMNS = (
     "user_class,stack,strategy,users,rounds,pages,failures,unfinished,pages_per_s,p50_ms,p95_ms,p99_ms,max_ms,"
     "statements,round_trips,rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,"
-    "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,end,bound_by,largest_part"
+    "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,end,bound_by,largest_part,"
+    "harness_share,harness_share_low,harness_share_high"
 )
 
 NO_SLOT = -1
@@ -398,9 +400,16 @@ def test_a_class_has_the_figures_of_its_slots_together(runs: dict[str, list[Run]
         own = [slot for slot in kept if slot["user_class"] == user_class]
         pages = [page for slot in own for page in slots[int(slot["slot"])]]
         assert_figures_are_of(row, [page for page in pages if page.measured])
-        seconds = sum(float(slot["seconds"]) for slot in own)
-        assert float(row["pages_per_s"]) == pytest.approx(pages_per_s_of(pages, seconds), rel=1e-4)
         assert int(row["rounds"]) == len(own)
+        rates = [pages_per_s_of(slots[int(slot["slot"])], float(slot["seconds"])) for slot in own]
+        on_pages = [each for each in runs[name][0].comparison["verdicts"] if each["quantity"] == "pages_per_s"]
+        if not any(verdict["steal_adjusted"] for verdict in on_pages):
+            assert float(row["pages_per_s"]) == pytest.approx(geometric_mean(rates), rel=1e-4)
+        for verdict in on_pages:
+            ratio = [
+                float(runs[name][0].strategies[verdict[role]]["pages_per_s"]) for role in ("user_class", "reference")
+            ]
+            assert verdict["ratio"] == pytest.approx(ratio[0] / ratio[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["one process", "two processes", "separate", "A/A"])
@@ -568,7 +577,7 @@ def test_the_same_class_under_two_names_gets_a_verdict_with_an_interval(runs: di
     if not verdict["steal_adjusted"]:
         ratios = [rates[verdict["user_class"]] / rates[verdict["reference"]] for rates in of_round.values()]
         assert verdict["ratio"] == pytest.approx(exp(fmean(log(ratio) for ratio in ratios)), rel=1e-5)
-    assert verdict["sentence"] in runs["A/A"][0].locust.stdout
+    assert interval(verdict["low"], verdict["high"]) in runs["A/A"][0].locust.stdout
 
 
 # Ended from outside
