@@ -5,15 +5,21 @@ The runs signal themselves, where they reach the phase. `python -m tests.soak_si
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import pty
 import signal
+import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.locust_runs import LocustRun, free_port, locust
+from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY, LocustRun, free_port, locust
 
 OUTPUTS = ("run_strategies.csv", "run_slots.csv", "run_comparison.json", "report.html", "summary.md")
 WITHOUT_RESULTS = "before a test had begun: ended without results"
@@ -46,7 +52,7 @@ def leads(environment):
 @events.init.add_listener
 def init(environment, runner, **_):
     if not leads(environment):
-        wait_for_first_message(runner)
+        wait_for_users(runner)
         return
     reached("init")
     send = runner.send_message
@@ -57,8 +63,10 @@ def init(environment, runner, **_):
     outputs.write_files = reach_first("writing", outputs.write_files)
     results.explain_pages = reach_first("plans", results.explain_pages)
 
-def wait_for_first_message(runner):
-    """With PHASE=slow, until the master has sent this worker its users."""
+def wait_for_users(runner):
+    """With PHASE=slow, until the master has sent this worker its users; with PHASE=hasty, end instead."""
+    if PHASE == "hasty":
+        runner.quit()
     received = []
     handle = runner.handle_message
     def handle_message(message):
@@ -247,12 +255,52 @@ def test_the_parent_of_workers_has_them_end(start: Start) -> None:
         assert written(master) == list(OUTPUTS)
 
 
+def test_a_worker_that_ends_in_its_set_up_leaves_no_traceback_of_its_files(start: Start) -> None:
+    port = str(free_port())
+    leading, following = ("--master", "--master-bind-port", port), ("--worker", "--master-port", port)
+    with start(*leading, "--expect-workers", "2") as master, start(*following, phase="hasty") as worker:
+        assert_ended(worker, 0)
+        master.process.send_signal(signal.SIGTERM)
+        assert_ended_without_results(master, signal.SIGTERM)
+
+
 def test_forked_workers_end_when_their_master_is_killed(start: Start) -> None:
     with start("--processes", "2", "--slot-time", "60") as run:
         run.wait_until(lambda: "round 1 of 1" in run.output)
         run.process.kill()
         run.wait()
         assert run.leftovers() == []
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")])
+def test_a_closed_terminal_ends_a_run_with_its_results(
+    seeded_url: str, tmp_path: Path, processes: tuple[str, ...]
+) -> None:
+    ours, theirs = pty.openpty()
+    port = str(free_port())
+    ports = ("--master-bind-port", port, "--master-port", port)
+    options = ("--headless", "-u", "2", "--csv", str(tmp_path / "run"), *ports)
+    child = subprocess.Popen(
+        [*LOCUST, "-f", "locustfiles/rounds.py", *options, *processes, "--rounds", "1000", "PsycopgJoined"],
+        cwd=REPOSITORY,
+        env={**os.environ, "DBKIT_DATABASE_URL": seeded_url},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    try:
+        said = b""
+        while b"round 2 of" not in said:
+            said += os.read(ours, 4096)
+        os.close(ours)
+        assert child.wait(DEADLINE_S) == 0, said
+        warnings = json.loads((tmp_path / "run_comparison.json").read_text())["warnings"]
+        assert warnings[0].startswith("cut short")
+    finally:
+        child.kill()
 
 
 # More than one signal

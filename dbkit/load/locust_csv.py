@@ -19,13 +19,20 @@ _writers: list[gevent.Greenlet] = []
 
 def know_the_writer() -> None:
     """Have the writer of this process known from its start on; before Locust starts it."""
-    write = StatsCSVFileWriter.stats_writer
+    write, close = StatsCSVFileWriter.stats_writer, StatsCSVFileWriter.close_files
 
     def known_writer(writer: StatsCSVFileWriter) -> None:
+        if writer.requests_csv_filehandle.closed:
+            return  # the process ended before its writer had begun
         _writers.append(gevent.getcurrent())
         write(writer)
 
+    def close_files(writer: StatsCSVFileWriter) -> None:
+        _end_writers()
+        close(writer)
+
     StatsCSVFileWriter.stats_writer = known_writer  # type: ignore[assignment, method-assign]
+    StatsCSVFileWriter.close_files = close_files  # type: ignore[method-assign, assignment]
     stats.print_stats_json = _after_the_csv(stats.print_stats_json)
     stats.save_stats_json = _after_the_csv(stats.save_stats_json)
 
@@ -42,5 +49,9 @@ def finish_writing() -> None:
     """Let the writer write once more, and end it; the files are still open. Takes a second where there is one."""
     if _writers:
         gevent.sleep(CSV_STATS_INTERVAL_SEC * 1.1)
-        gevent.killall(_writers)
-        _writers.clear()
+        _end_writers()
+
+
+def _end_writers() -> None:
+    gevent.killall(_writers)
+    _writers.clear()

@@ -19,6 +19,7 @@ import atexit
 import logging
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -85,6 +86,8 @@ class Signals:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # Python calls this amid whatever runs, so that only the hub does more
         self._received += 1
+        if number == signal.SIGHUP:
+            _leave_closed_terminal()
         if self._received >= GIVE_UP_AT:
             os._exit(_exit_code(number))
         gevent.get_hub().loop.run_callback_threadsafe(gevent.spawn, self._obey, number, self._received)
@@ -165,8 +168,7 @@ class Signals:
 
     def _say(self, message: str) -> None:
         if not self._is_forked:
-            with suppress(OSError):  # its terminal may be closed
-                print(f"dbkit: {message}", file=sys.stderr, flush=True)
+            print(f"dbkit: {message}", file=sys.stderr, flush=True)
 
 
 def _exit_code(number: int) -> int:
@@ -194,6 +196,20 @@ def _forked_workers() -> list[psutil.Process]:
             if child.cmdline() == process.cmdline():
                 workers.append(child)
     return workers
+
+
+def _leave_closed_terminal() -> None:
+    """Have what is still to be said go nowhere, where it went to a terminal that is closed.
+
+    Writing there raises OSError. gevent reports a greenlet's error there too, and whatever waits for that greenlet then
+    waits for ever.
+    """
+    for descriptor in (0, 1, 2):
+        with suppress(OSError):  # closed already
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
 
 
 def _ignore_signals() -> None:
