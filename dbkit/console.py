@@ -1,7 +1,7 @@
 """A result on the terminal: what to beware of, how fast each class is and against which, then why, and the answer.
 
-Two tables in 100 columns; in fewer they go on below, and no figure is cut. Plain text when piped. What is said is
-`dbkit.result`'s, how figures read `dbkit.formats`'s.
+Two tables in 100 columns; in fewer they go on below, and no figure is cut. Plain text when piped. For what is said see
+`dbkit.result`, for how figures read `dbkit.formats`.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if result.strategies:
         for columns in (_speeds(result), _reasons(result)):
             # a run of several classes at once does not know what CPU each took, nor what bound it
-            told = [column for column in columns if any(column.cells)]
-            for table in _tables(told, console.width):
+            known = [column for column in columns if any(column.cells)]
+            for table in _tables(known, console.width):
                 console.print(table, crop=False)
                 console.print()
         console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)

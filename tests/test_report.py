@@ -383,7 +383,7 @@ def test_a_mixed_run_says_so_at_every_figure_and_has_no_ratios(chromium: Browser
         # nobody knows these of classes that ran at once
         assert "bound by" not in told
         assert "CPU" not in why
-        assert tab.page.inner_text("body").count("told by rounds") == 1
+        assert tab.page.inner_text("body").count("known in rounds alone") == 1
         assert tab.page.locator("[data-chart=verdicts]").count() == 0
         over_time = drawn(tab, "timeline")
         assert {trace["uid"] for trace in over_time} == {*CLASSES, "users"}
@@ -686,7 +686,7 @@ def test_the_summary_of_a_mixed_run_warns_and_has_no_ratios() -> None:
     [[heading, *rows]] = rendered_tables(text)
     assert heading == ["user class", "pages/s", "p50 ms", "p95 ms", "p99 ms", "statements"]
     assert all(all(row) for row in rows)
-    assert text.count("told by rounds") == 1
+    assert text.count("known in rounds alone") == 1
 
 
 def test_the_facts_name_as_many_users_as_the_headline() -> None:
