@@ -11,17 +11,17 @@ from statistics import fmean
 from dbkit.slot import Slot, per
 
 CORE_SHARE = 0.85
-"""Of the time: a core, or all cores of the server's machine, used for so much of it are at their limit."""
+"""The share of the time for which a core, or all of a machine, is used where it is at its limit."""
 CORE_WAIT_SHARE = 0.15
-"""Of the time, that the load process waited for a core: from here on others hold it back."""
+"""The share of the time for which the load process waits for a core where others hold it back."""
 MACHINE_SHARE = 0.9
-"""Of the time of all cores of the load's machine, used by all processes together."""
+"""The share of the CPU time of the load's machine that all processes use where its cores are all in use."""
 POOL_SHARE = 0.25
-"""Of the response time, spent waiting for a connection."""
+"""The share of the response time that goes into waiting for a connection where the pool is too small."""
 ONE_PAGE = 1.5
 """Pages in progress in a process: with fewer they are read one at a time, and no core can be kept busy."""
 THINK_SHARE = 0.5
-"""Of the users' time, spent between two pages."""
+"""The share of the users' time between two pages where they ask too seldom to keep anything busy."""
 
 
 def bound_by(slots: Iterable[Slot]) -> str | None:
@@ -58,7 +58,7 @@ def bound_by(slots: Iterable[Slot]) -> str | None:
 
 
 def _mean(slots: Sequence[Slot], share: Callable[[Slot], float | None]) -> float:
-    """Of the slots of which it is known; 0 where that is none."""
+    """The mean over the slots of which it is known; 0 where that is none."""
     known = [value for value in map(share, slots) if value is not None]
     return fmean(known) if known else 0.0
 

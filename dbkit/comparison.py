@@ -96,7 +96,7 @@ _VERDICT = _object(
 }
 
 _WINDOWS = _object(dict.fromkeys(("pages_per_s", "p95_ms"), _list(_FIGURE)))
-# nothing else, as the report takes it over whole
+# nothing else, as the report holds all of it
 _TIMELINE = {"additionalProperties": False} | _object(
     {
         "window_s": _NUMBER,
@@ -190,7 +190,7 @@ def read_comparison(path: str) -> dict[str, Any]:
     if isinstance(found, int) and found != FORMAT:
         raise DbkitError(f"{path}: of format {found}, and this dbkit reads {FORMAT}; use the dbkit that wrote it")
     if invalid is not None:
-        place = invalid.json_path.removeprefix("$").removeprefix(".") or "the whole"
+        place = invalid.json_path.removeprefix("$").removeprefix(".") or "the file"
         fault = _on_a_line(f"{place}: {invalid.message}")
         raise DbkitError(f"{path}: {fault}; it is not as dbkit wrote it, run the test again")
     return content
@@ -201,6 +201,6 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _on_a_line(text: str) -> str:
-    """Of a message that may be very long its beginning, and its end, where the fault is told."""
+    """A message that may be very long: its beginning, and its end, which names the fault."""
     text = " ".join(text.split())
     return text if len(text) <= LONGEST_FAULT else f"{text[: LONGEST_FAULT // 2]} … {text[-LONGEST_FAULT // 2 :]}"

@@ -70,8 +70,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if result.strategies:
         for columns in (_speeds(result), _reasons(result)):
             # a run of several classes at once does not know what CPU each took, nor what bound it
-            told = [column for column in columns if any(column.cells)]
-            for table in _tables(told, console.width):
+            known = [column for column in columns if any(column.cells)]
+            for table in _tables(known, console.width):
                 console.print(table, crop=False)
                 console.print()
         console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)

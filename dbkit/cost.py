@@ -212,7 +212,7 @@ class _Psycopg:
         return cursor._conn
 
     def rows(self, cursor: Any) -> int:
-        # psycopg makes `description` anew each time it is asked for, which costs more than the rest of the meter
+        # psycopg makes another `description` each time it is asked for, which costs more than the rest of the meter
         return 0 if (result := cursor.pgresult) is None else int(result.ntuples)
 
     def plain(self, dbapi_connection: Any) -> Any:

@@ -64,7 +64,7 @@ def read_machine() -> MachineReading:
         # some avg10=… avg60=… avg300=… total=<microseconds>: the kernel's accounting/psi
         pressure_s = int(Path("/proc/pressure/cpu").read_text().split("\n", 1)[0].rpartition("=")[2]) / 1e6
     except (OSError, ValueError, IndexError):
-        pass  # not Linux, or a kernel without pressure accounting: told as None
+        pass  # not Linux, or a kernel without pressure accounting: they stay None
     return MachineReading(at_s, busy_s, steal_s, pressure_s)
 
 

@@ -23,9 +23,9 @@ HUB_STACK = "psycopg"
 """The stack whose pages are read in greenlets, and so wait while the gevent hub stalls."""
 
 DISTURBED_STEAL_SHARE = 0.25
-"""Of the machine's CPU time, stolen by the hypervisor: beyond this a slot is called disturbed."""
+"""The share of the machine's CPU time, stolen by the hypervisor, beyond which a slot is called disturbed."""
 DISTURBED_OTHER_SHARE = 0.25
-"""Of the machine's CPU time, used by other processes than load and server."""
+"""The same of what other processes than load and server used."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class UserClass:
 
 @dataclass
 class ProcessSlot:
-    """What one process that read pages tells of one slot, from the end of its warm-up until the gate was closed."""
+    """What one process that read pages measured in one slot, from the end of its warm-up until the gate was closed."""
 
     seconds: float
     cpu_s: float
@@ -58,11 +58,11 @@ class ProcessSlot:
     cores: int
     """How many cores it has."""
     busy_share: float | None
-    """Of the machine's CPU time, used by all its processes together."""
+    """The share of its CPU time that all its processes used together."""
     steal_share: float | None
-    """Of the machine's CPU time, given to others by the hypervisor."""
+    """The share of its CPU time that the hypervisor gave to others."""
     pressure_share: float | None
-    """Of the time, in which some task waited for a core."""
+    """The share of the time in which some task waited for a core."""
     users_short: int = 0
     """Users of this process that read fewer than 3 pages in the measured time."""
     bare_pages: float | None = None

@@ -49,7 +49,7 @@ class Window:
 
     @property
     def p95_ms(self) -> float | None:
-        if self._p95[0] != self.pages:  # reading it anew for every window of a long run would hold the users up
+        if self._p95[0] != self.pages:  # to read that of every window of a long run again would hold the users up
             self._p95 = (self.pages, self.response.percentile(0.95))
         return self._p95[1]
 

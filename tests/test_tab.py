@@ -14,7 +14,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from dbkit.cost import PARTS
+from dbkit.tally import SHOWN_PARTS
 from tests.browser import Tab, browser, browser_page
 from tests.locust_runs import DEADLINE_S, locust
 
@@ -23,7 +23,7 @@ CLASSES = ("PsycopgJoined", "PsycopgAsyncCore", "AsyncpgSelectin")
 QUICK = ("--rounds", "3", "--slot-time", "0.3", "--warm-up", "0.1", "--page-size", "7")
 DOWNLOADS = ("report.html", "summary.md", "strategies.csv", "slots.csv", "comparison.json")
 LINES = len(CLASSES)
-DRAWN = {"pages": LINES, "p95": LINES, "parts": len(PARTS), "latency": LINES, "verdicts": LINES - 1}
+DRAWN = {"pages": LINES, "p95": LINES, "parts": len(SHOWN_PARTS), "latency": LINES, "verdicts": LINES - 1}
 MIXED = "run mixed: these classes shared one interpreter"
 SECRET = "s3cret"
 
