@@ -71,7 +71,7 @@ class PageUser(User):
         Override it as with any Locust user, such as by `wait_time = between(1, 3)`.
         """
         think_s, spread = self.options.think_time, self.options.think_time_spread
-        return float(think_s * (1 + spread * self._waits.uniform(-1, 1)) if spread else think_s)
+        return float(think_s * (1 + spread * self._waits.uniform(-1, 1)) if think_s and spread else think_s)
 
     def first_wait_share(self) -> float:
         """See `dbkit.load.stint.Reader`."""
