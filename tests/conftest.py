@@ -8,12 +8,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from dbkit.database import DatabaseUrl
 from dbkit.dataset import Shape, create
 from dbkit.embedded import serve
 from tests.locust_runs import free_port
+
+# how long an example takes says how busy the machine is
+settings.register_profile("dbkit", deadline=None)
+settings.load_profile("dbkit")
 
 PASSWORD = "s3cret/pass@word"
 PASSWORD_IN_URL = "s3cret%2Fpass%40word"
