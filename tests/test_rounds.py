@@ -384,12 +384,17 @@ def test_measured_shares_of_pages_fill_the_users_time(runs: dict[str, list[Run]]
 def test_a_warm_up_comes_before_the_measured_pages_of_its_slot(runs: dict[str, list[Run]]) -> None:
     [run] = runs["one process"]
     slots = by_slot(run.pages)
+    compared = 0
     for row in run.slots:
         measured = [page.began_s for page in slots[int(row["slot"])] if page.measured]
         warm_up = [page.began_s for page in slots[int(row["slot"])] if not page.measured]
+        if not (measured and warm_up):
+            continue  # where others keep the cores busy, a slot may pass without a page
+        compared += 1
         # to the precision with which a page's beginning is known from what was told after its end
         assert max(warm_up) < min(measured) + 0.05
         assert max(measured) - min(measured) < float(row["seconds"])
+    assert compared > 0
 
 
 @pytest.mark.parametrize("name", ["one process", "two processes", "separate", "A/A"])
