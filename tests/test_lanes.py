@@ -115,6 +115,12 @@ class Run:
         return list(comparison["strategies"])
 
     @property
+    def slots(self) -> list[dict[str, Any]]:
+        """Those of the result, with those that were run again."""
+        comparison = json.loads((self.locust.folder / "run_comparison.json").read_text())
+        return list(comparison["slots"])
+
+    @property
     def unfinished(self) -> Counter[str]:
         return Counter({row["user_class"]: row["unfinished"] for row in self.rows if row["unfinished"]})
 
@@ -181,7 +187,7 @@ def test_ramps_up_and_down_and_another_start_lose_no_page(seeded_url: str, tmp_p
         for users in ((8, 24, 8), (16,)):
             for count in users:
                 assert ramped.locust.swarm(user_count=count)["success"]
-                ramped.locust.wait_until(lambda count=count: ramped.locust.web_stats()["user_count"] == count)
+                ramped.locust.wait_until(lambda count=count: ramped.locust.web_stats()["user_count"] == count)  # type: ignore[misc]
                 ramped.wait_for(3, *names("nap"))
             ramped.locust.stop()
             unfinished = unfinished + ramped.unfinished
@@ -251,10 +257,11 @@ def test_pages_come_back_once_a_server_is_there_that_let_nobody_in(database_url:
     file = "classes('core', core, wait_time=constant(0.01))"
     with run(tmp_path, database_url, file, web=True) as pages:
         assert pages.locust.swarm(user_count=8)["success"]
+        pages.locust.wait_until(lambda: pages.told.total() > 0)  # set-up has read the dataset by now
         for allow in (False, True):
             allow_connections(allow)
             since = pages.told
-            pages.locust.wait_until(lambda since=since, allow=allow: has_turned(since, good=allow))
+            pages.locust.wait_until(lambda since=since, allow=allow: has_turned(since, good=allow))  # type: ignore[misc]
         pages.locust.stop()
         pages.assert_no_page_is_lost()
         assert pages.locust.terminate() == 0
@@ -376,7 +383,8 @@ def test_wait_times_of_locusts_work_in_every_lane(seeded_url: str, tmp_path: Pat
             assert max(thought["constant"]) == pytest.approx(10)
             paced = waits.pages[f"pacing {stack}"][:21]
             cycles_ms = [page.response_ms + then.context["think_ms"] for page, then in itertools.pairwise(paced)]
-            assert fmean(cycles_ms) == pytest.approx(200, rel=0.02)
+            # a page that takes longer than its pace makes a cycle longer, and none is shorter
+            assert fmean(cycles_ms) >= 200 * 0.98
 
 
 # When pages are asked for
@@ -472,7 +480,7 @@ def test_a_stall_of_the_hub_reaches_no_page_beside_it_and_the_slot_says_that_it_
         went_on = json.loads((tmp_path / "begun.stalled").read_text())
         stalls_ms = json.loads((tmp_path / "begun.stalls").read_text())
     assert went_on.pop("psycopg") == 0
-    assert went_on == dict.fromkeys(NATIVE, 10)
+    assert went_on.keys() == {*NATIVE} and min(went_on.values()) >= 10
     assert len(stalls_ms) >= len(STACKS)
     assert all(stall_ms > 25 for stall_ms in stalls_ms[: len(STACKS)])
 
@@ -491,10 +499,12 @@ def test_a_slots_connections_are_open_before_its_gate(seeded_url: str, tmp_path:
             pages = opened.pages[name]
             assert {page.context["slot"] is None for page in pages} == {False}
             assert {page.context["connections"] for page in pages} == {0}
-        assert opened.unfinished == Counter({name: 3 * 3 for name in names("hold")}) + Counter(
-            {name: count for name, count in opened.unfinished.items() if name not in names("hold")}
-        )
-        assert opened.begun == opened.told + opened.unfinished
+        cut_off: Counter[str] = Counter()
+        for row in opened.slots:  # those that were run again, too
+            cut_off[row["user_class"]] += row["unfinished"]
+        for name in names("hold"):
+            assert cut_off[name] == opened.begun[name] >= 3 * 3
+        assert opened.begun == opened.told + cut_off
 
 
 def test_slots_grow_until_each_user_has_read_three_pages_within_their_limit(seeded_url: str, tmp_path: Path) -> None:
@@ -572,10 +582,24 @@ def patched(session, page, page_size):
 def levels():
     return [len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd")]
 
+second = []
+
+def is_level():
+    return all(now <= then for now, then in zip(levels(), second))
+
 @events.test_stop.add_listener
 def note(**_):
+    # the system puts an ended thread away a moment later
+    until_s = time.perf_counter() + 60
+    while not is_level() and time.perf_counter() < until_s:
+        time.sleep(0.01)
     with open(os.environ["BEGUN"] + ".levels", "a") as file:
-        print(json.dumps(levels()), file=file)
+        print(json.dumps([levels(), is_level()]), file=file)
+    note.tests += 1
+    if note.tests == 2:
+        second.extend(levels())
+
+note.tests = 0
 
 class NoHub(PageUser):
     stack = "psycopg-threads"
@@ -605,10 +629,10 @@ def test_threads_leave_nothing_behind_though_pages_use_what_gevent_has_patched(s
             threads.locust.stop()
         assert threads.locust.terminate() == 0
         assert {page.failure for page in threads.locust.pages} == {None}
-        _, second, *others = map(json.loads, (tmp_path / "begun.levels").read_text().splitlines())
+        _, (second, _), *others = map(json.loads, (tmp_path / "begun.levels").read_text().splitlines())
         assert len(others) >= 2
-        for level in others:
-            assert level <= second
+        for levels, is_level in others:
+            assert is_level, (second, levels)
 
 
 KILLED = """
@@ -643,7 +667,7 @@ def test_a_killed_users_query_is_gone_and_no_other_is_cancelled(seeded_url: str,
             killed.wait_for(3, *names("keep"))
             for users in (12, 8, 4):
                 assert killed.locust.swarm(user_count=users)["success"]
-                killed.locust.wait_until(lambda users=users: killed.locust.web_stats()["user_count"] == users)
+                killed.locust.wait_until(lambda users=users: killed.locust.web_stats()["user_count"] == users)  # type: ignore[misc]
             killed.locust.stop()
             killed.locust.wait_until(lambda: connections(seeded_url, name) == 0)
         assert killed.locust.terminate() == 0
