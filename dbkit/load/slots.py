@@ -110,7 +110,8 @@ class SlotReader:
 
     def _users_short(self) -> int:
         """How many users have read fewer than `PAGES_A_USER` pages in the measured time of the slot so far."""
-        users = [greenlet.args[0] for greenlet in self._runner.user_greenlets]
+        # one that has ended has no arguments any more
+        users = [greenlet.args[0] for greenlet in self._runner.user_greenlets if greenlet.args]
         return sum(user.measured_pages < PAGES_A_USER for user in users)
 
 
