@@ -11,8 +11,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 import psycopg
@@ -28,6 +29,7 @@ NATIVE = tuple(stack for stack in STACKS if stack != "psycopg")
 
 PAGES = '''
 import json, os, time
+import gevent
 from dbkit.database import STACKS
 from dbkit.load import PageUser, RoundsShape
 from dbkit.paging import core, joined
@@ -115,12 +117,6 @@ class Run:
         return list(comparison["strategies"])
 
     @property
-    def slots(self) -> list[dict[str, Any]]:
-        """Those of the result, with those that were run again."""
-        comparison = json.loads((self.locust.folder / "run_comparison.json").read_text())
-        return list(comparison["slots"])
-
-    @property
     def unfinished(self) -> Counter[str]:
         return Counter({row["user_class"]: row["unfinished"] for row in self.rows if row["unfinished"]})
 
@@ -128,6 +124,9 @@ class Run:
         """Wait until so many more pages of each of these names have been told."""
         before = self.told
         self.locust.wait_until(lambda: all(self.told[name] >= before[name] + pages for name in names))
+
+    def wait_for_users(self, count: int) -> None:
+        self.locust.wait_until(lambda: self.locust.web_stats()["user_count"] == count)
 
     def assert_no_page_is_lost(self) -> None:
         """Each that has begun is told to Locust or cut off, once; and all add up to the same."""
@@ -187,7 +186,7 @@ def test_ramps_up_and_down_and_another_start_lose_no_page(seeded_url: str, tmp_p
         for users in ((8, 24, 8), (16,)):
             for count in users:
                 assert ramped.locust.swarm(user_count=count)["success"]
-                ramped.locust.wait_until(lambda count=count: ramped.locust.web_stats()["user_count"] == count)  # type: ignore[misc]
+                ramped.wait_for_users(count)
                 ramped.wait_for(3, *names("nap"))
             ramped.locust.stop()
             unfinished = unfinished + ramped.unfinished
@@ -254,16 +253,27 @@ def test_pages_come_back_once_a_server_is_there_that_let_nobody_in(database_url:
         )
 
     # the first pages begin when nobody is let in, and so does the first connection of each stack
-    file = "classes('core', core, wait_time=constant(0.01))"
+    file = """
+def wait_for_it(user):
+    write_down("waiting")
+    while not os.path.exists(os.environ["BEGUN"] + ".go"):
+        gevent.sleep(0.01)
+
+classes('core', core, wait_time=constant(0.01), on_start=wait_for_it)
+"""
     with run(tmp_path, database_url, file, web=True) as pages:
         assert pages.locust.swarm(user_count=8)["success"]
-        pages.locust.wait_until(lambda: pages.told.total() > 0)  # set-up has read the dataset by now
-        for allow in (False, True):
+        pages.locust.wait_until(lambda: pages.begun["waiting"] == 8)
+        for allow in (False, True, False, True):
             allow_connections(allow)
+            (tmp_path / "begun.go").touch()
             since = pages.told
-            pages.locust.wait_until(lambda since=since, allow=allow: has_turned(since, good=allow))  # type: ignore[misc]
+            pages.locust.wait_until(partial(has_turned, since, good=allow))
         pages.locust.stop()
-        pages.assert_no_page_is_lost()
+        told, begun = pages.told + pages.unfinished, pages.begun - Counter(waiting=8)
+        # where a stack's first connection cannot be opened, no page function of its threads is called
+        assert begun <= told and (told - begun).keys() <= {"core psycopg-threads"}
+        assert pages.locust.rows("exceptions") == []
         assert pages.locust.terminate() == 0
 
 
@@ -279,7 +289,7 @@ def wait(name, **_):
     if name.startswith("stops"):
         raise StopUser
     if name.startswith("naps"):
-        __import__("gevent").sleep(0.01)
+        gevent.sleep(0.01)
 """
 
 
@@ -363,7 +373,7 @@ def test_tasks_of_ones_own_read_a_page_each(seeded_url: str, tmp_path: Path, in_
 WAITS = """
 classes('between', core, wait_time=between(0.01, 0.02))
 classes('constant', core, wait_time=constant(0.01))
-classes('pacing', core, wait_time=constant_pacing(0.2))
+classes('pacing', core, wait_time=constant_pacing(0.3))
 """
 
 
@@ -382,9 +392,12 @@ def test_wait_times_of_locusts_work_in_every_lane(seeded_url: str, tmp_path: Pat
             assert len({*thought["between"]}) == len(thought["between"])
             assert max(thought["constant"]) == pytest.approx(10)
             paced = waits.pages[f"pacing {stack}"][:21]
-            cycles_ms = [page.response_ms + then.context["think_ms"] for page, then in itertools.pairwise(paced)]
-            # a page that takes longer than its pace makes a cycle longer, and none is shorter
-            assert fmean(cycles_ms) >= 200 * 0.98
+            cycles_ms = [
+                page.response_ms + then.context["think_ms"]
+                for page, then in itertools.pairwise(paced)
+                if then.context["think_ms"]  # else the page has taken longer
+            ]
+            assert median(cycles_ms) == pytest.approx(300, rel=0.02)
 
 
 # When pages are asked for
@@ -412,15 +425,14 @@ def test_a_page_is_asked_for_when_the_last_one_is_back_and_thinking_is_over(
     for name, asked_s, response_ms, think_ms in map(json.loads, lines):
         pages[name].append((asked_s, response_ms, think_ms))
     for name in names("nap"):
-        (first_s, first_ms, _), *between, (last_s, _, last_think_ms) = pages[name]
-        cycles_ms = first_ms + sum(response + think for _, response, think in between) + last_think_ms
-        assert cycles_ms == pytest.approx((last_s - first_s) * 1000, rel=0.02)
+        for (asked_s, response_ms, _), (next_s, _, think_ms) in itertools.pairwise(pages[name]):
+            # as times of day are rounded
+            assert asked_s + (response_ms + think_ms) / 1000 == pytest.approx(next_s, rel=0, abs=1e-5)
 
 
 # A lane beside the hub
 
 STALL = """
-import gevent
 from dbkit.load.native import sleep
 from dbkit.load.state import load_of
 
@@ -480,7 +492,8 @@ def test_a_stall_of_the_hub_reaches_no_page_beside_it_and_the_slot_says_that_it_
         went_on = json.loads((tmp_path / "begun.stalled").read_text())
         stalls_ms = json.loads((tmp_path / "begun.stalls").read_text())
     assert went_on.pop("psycopg") == 0
-    assert went_on.keys() == {*NATIVE} and min(went_on.values()) >= 10
+    assert went_on.keys() == {*NATIVE}
+    assert min(went_on.values()) >= 10
     assert len(stalls_ms) >= len(STACKS)
     assert all(stall_ms > 25 for stall_ms in stalls_ms[: len(STACKS)])
 
@@ -499,12 +512,11 @@ def test_a_slots_connections_are_open_before_its_gate(seeded_url: str, tmp_path:
             pages = opened.pages[name]
             assert {page.context["slot"] is None for page in pages} == {False}
             assert {page.context["connections"] for page in pages} == {0}
-        cut_off: Counter[str] = Counter()
-        for row in opened.slots:  # those that were run again, too
-            cut_off[row["user_class"]] += row["unfinished"]
-        for name in names("hold"):
-            assert cut_off[name] == opened.begun[name] >= 3 * 3
-        assert opened.begun == opened.told + cut_off
+        assert {opened.unfinished[name] for name in names("hold")} == {3 * 3}
+        unfinished: Counter[str] = Counter()
+        for slot in opened.locust.rows("slots"):  # with those that were disturbed, and run again
+            unfinished[slot["user_class"]] += int(slot["unfinished"])
+        assert opened.begun == opened.told + unfinished
 
 
 def test_slots_grow_until_each_user_has_read_three_pages_within_their_limit(seeded_url: str, tmp_path: Path) -> None:
@@ -564,10 +576,8 @@ def end(environment, **_):
 # Native threads
 
 THREADS = """
-import threading
+import logging, threading
 from gevent._hub_local import get_hub_if_exists
-
-lock = threading.Lock()
 
 def has_hub(session, page, page_size):
     rendered = joined(session, page, page_size)
@@ -575,31 +585,29 @@ def has_hub(session, page, page_size):
     return rendered if get_hub_if_exists() is None else []
 
 def patched(session, page, page_size):
-    with lock:
+    # one that waits for another thread would wait for ever
+    with threading.Lock():
         time.sleep(0.001)
+    for _ in range(100):
+        logging.info(f"page {page} " * 20)
     return joined(session, page, page_size)
 
 def levels():
     return [len(os.listdir(f"/proc/self/{name}")) for name in ("task", "fd")]
 
-second = []
-
-def is_level():
-    return all(now <= then for now, then in zip(levels(), second))
+@events.test_start.add_listener
+def before(**_):
+    global level
+    level = levels()
 
 @events.test_stop.add_listener
-def note(**_):
-    # the system puts an ended thread away a moment later
-    until_s = time.perf_counter() + 60
-    while not is_level() and time.perf_counter() < until_s:
-        time.sleep(0.01)
+def after(**_):
+    until_s = time.perf_counter() + 5
+    # a thread that has ended may take a moment more to leave the kernel's list
+    while (now := levels())[0] > level[0] and time.perf_counter() < until_s:
+        gevent.sleep(0.01)
     with open(os.environ["BEGUN"] + ".levels", "a") as file:
-        print(json.dumps([levels(), is_level()]), file=file)
-    note.tests += 1
-    if note.tests == 2:
-        second.extend(levels())
-
-note.tests = 0
+        print(json.dumps([level, now]), file=file)
 
 class NoHub(PageUser):
     stack = "psycopg-threads"
@@ -629,10 +637,12 @@ def test_threads_leave_nothing_behind_though_pages_use_what_gevent_has_patched(s
             threads.locust.stop()
         assert threads.locust.terminate() == 0
         assert {page.failure for page in threads.locust.pages} == {None}
-        _, (second, _), *others = map(json.loads, (tmp_path / "begun.levels").read_text().splitlines())
-        assert len(others) >= 2
-        for levels, is_level in others:
-            assert is_level, (second, levels)
+        # the first test may leave what lasts as long as the process
+        _, *others = map(json.loads, (tmp_path / "begun.levels").read_text().splitlines())
+        assert len(others) >= 3
+        for before, after in others:
+            assert after[0] <= before[0]
+            assert after[1] < before[1] + 8  # where each thread left one behind there would be as many; Locust has some
 
 
 KILLED = """
@@ -667,7 +677,7 @@ def test_a_killed_users_query_is_gone_and_no_other_is_cancelled(seeded_url: str,
             killed.wait_for(3, *names("keep"))
             for users in (12, 8, 4):
                 assert killed.locust.swarm(user_count=users)["success"]
-                killed.locust.wait_until(lambda users=users: killed.locust.web_stats()["user_count"] == users)  # type: ignore[misc]
+                killed.wait_for_users(users)
             killed.locust.stop()
             killed.locust.wait_until(lambda: connections(seeded_url, name) == 0)
         assert killed.locust.terminate() == 0

@@ -350,7 +350,7 @@ def test_think_times_are_drawn_around_their_mean_and_users_start_at_random_phase
         first, others = of_class[:2], of_class[2:]
         # two users a class, each with a wait of its own before its first page
         assert len({*first}) == 2 and all(0 <= ms < 100 for ms in first)
-        assert others == pytest.approx([100] * len(others))
+        assert others == pytest.approx([100] * len(others), abs=2)  # timers may be a little early
     for of_class in thought["0.5"]:
         others = of_class[2:]
         assert len({*others}) == len(others)

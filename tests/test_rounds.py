@@ -94,7 +94,7 @@ files = {}
 def record(request_type, start_time, response_time, exception, context, **_):
     ended_s = start_time + response_time / 1000
     file = files.get(os.getpid()) or files.setdefault(os.getpid(), open(f"{os.environ['PAGES']}/{os.getpid()}", "w", 1))
-    print(json.dumps([request_type, ended_s, response_time, exception is not None, context]), file=file)
+    print(json.dumps([request_type, start_time, response_time, exception is not None, context]), file=file)
 '''
 NAPPERS = ("PsycopgNap", "AsyncpgNap", "PsycopgAsyncFailing")
 SLEEPERS = ("PsycopgSleep", "PsycopgAsyncSleep", "AsyncpgSleep")
@@ -115,7 +115,7 @@ class Page:
 
     process: int
     stack: str
-    ended_s: float
+    began_s: float
     response_ms: float
     failed: bool
     context: dict[str, Any]
@@ -258,7 +258,7 @@ def runs(start: Start, password_url: str) -> dict[str, list[Run]]:
             ],
             "same seed": [begin("--rounds", "3", *NAPPERS, "--slot-time", "0.05")],
             "other seed": [begin("--rounds", "3", *NAPPERS, "--slot-time", "0.05", "--seed", "2")],
-            "slow": [begin(*sleepers, *measured, sleep_s=1.5)],
+            "slow": [begin(*sleepers, *measured, "--max-slot-time", "0", sleep_s=1.5)],
             "cut off": [begin(*sleepers, *measured, *cut_off, sleep_s=60)],
             "cut off in warm-up": [begin(*sleepers, *in_warm_up, *cut_off, sleep_s=60)],
             "shipped": [begin("--rounds", "1", "--slot-time", "0.2", locustfiles=ROUNDS)],

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Protocol, cast
 
 import gevent
 from gevent.event import Event
 from gevent.socket import wait_read
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Pool, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database import DatabaseUrl, Settings, Stack, make_async_engine, make_engine
@@ -25,6 +26,10 @@ from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
 from dbkit.load.stint import Page, Stint
 from dbkit.paging import PageFunction, RenderedPage, read_page, read_page_async
+
+HAND_BACK_TIMEOUT_S = 10
+"""How long users who are gone may take to hand their connections back."""
+POLL_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,19 @@ def read_pages(stint: Stint, read: Callable[[Page], RenderedPage], sleep: Callab
             sleep(pause_s)
 
 
+def connections_to_open(pool: Pool, settings: Settings, users: int) -> int:
+    """How many connections to check out at once, so that `users` need open none, as far as the pool keeps them.
+
+    The pool gives first what came back first, also where that was lost with a user who was killed, and opens it then.
+    So all that it has are checked out, once users who are gone have handed theirs back.
+    """
+    pool = cast(QueuePool, pool)
+    until_s = perf_counter() + HAND_BACK_TIMEOUT_S
+    while pool.checkedout() and perf_counter() < until_s:
+        gevent.sleep(POLL_S)
+    return max(min(users, settings.pool_size), pool.checkedin())
+
+
 def open_all(connect: Callable[[], Connection], count: int) -> None:
     """Have a pool open so many connections at once, as a distant server takes many round trips for each."""
     opened: list[Connection] = []
@@ -106,7 +124,7 @@ class GreenletLane:
         read_pages(stint, partial(self._reading.read, self._engine), think)
 
     def open_connections(self, count: int) -> None:
-        open_all(self._engine.connect, min(count, self._reading.settings.pool_size))
+        open_all(self._engine.connect, connections_to_open(self._engine.pool, self._reading.settings, count))
 
     def measure_lag(self, meter: LagMeter) -> None:
         with Echo.opened() as echo:
@@ -133,7 +151,8 @@ class LoopLane:
         self._loop_thread.run(partial(self._read_pages, stint))
 
     def open_connections(self, count: int) -> None:
-        self._loop_thread.run(partial(self._open_connections, min(count, self._reading.settings.pool_size)))
+        count = connections_to_open(self._engine.pool, self._reading.settings, count)
+        self._loop_thread.run(partial(self._open_connections, count))
 
     def measure_lag(self, meter: LagMeter) -> None:
         with suppress(asyncio.CancelledError, LoopThreadError):  # the test was stopped during a slot

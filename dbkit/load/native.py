@@ -11,5 +11,6 @@ from gevent import monkey
 start_new_thread = monkey.get_original("_thread", "start_new_thread")
 allocate_lock = monkey.get_original("_thread", "allocate_lock")
 get_ident = monkey.get_original("_thread", "get_ident")
+RLock = monkey.get_original("_thread", "RLock")
 sleep = monkey.get_original("time", "sleep")
 SimpleQueue = monkey.get_original("queue", "SimpleQueue")

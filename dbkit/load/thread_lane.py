@@ -3,10 +3,14 @@
 They run beside the hub in a process that gevent has patched. So psycopg waits there by its own C function, as it does
 in a process that is not patched, and what the threads share is locked by locks of the system: the pool's queue, and
 each connection. A new connection is opened on the hub, because psycopg's way of opening one was patched at its import.
+
+A page function of one's own can log, and can sleep. It must not share a lock or a queue of `threading` or `queue` with
+other threads: gevent has replaced them, and a native thread that waits for one can wait for ever.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,8 +31,8 @@ from dbkit.cost import MeteredQueuePool
 from dbkit.database import make_engine
 from dbkit.load.hub import HubInbox
 from dbkit.load.lag import SAMPLE_S, LagMeter
-from dbkit.load.lanes import Reading, open_all, read_pages
-from dbkit.load.native import SimpleQueue, allocate_lock, get_ident, sleep, start_new_thread
+from dbkit.load.lanes import Reading, connections_to_open, open_all, read_pages
+from dbkit.load.native import RLock, SimpleQueue, allocate_lock, get_ident, sleep, start_new_thread
 from dbkit.load.stint import Page, Stint
 from dbkit.paging import RenderedPage
 
@@ -156,6 +160,7 @@ class ThreadLane:
         self._engine = make_engine(
             reading.database, reading.settings, connect=self._connect, pool_class=NativeQueuePool
         )
+        _lock_logs_natively()
         self._has_connected = False
         self._connecting: tuple[gevent.Greenlet, _Call[None]] | None = None
 
@@ -186,7 +191,8 @@ class ThreadLane:
     def open_connections(self, count: int) -> None:
         if not self._has_connected:
             self._connect_first()
-        open_all(partial(self._run, self._engine.connect), min(count, self._reading.settings.pool_size))
+        count = connections_to_open(self._engine.pool, self._reading.settings, count)
+        open_all(partial(self._run, self._engine.connect), count)
 
     def measure_lag(self, meter: LagMeter) -> None:
         over = allocate_lock()
@@ -294,6 +300,14 @@ class _Call(Generic[Result]):
         if self._error is not None:
             raise self._error
         return cast(Result, self._result)
+
+
+def _lock_logs_natively() -> None:
+    """Have threads and hub share the locks of `logging` as in a process that is not patched."""
+    logging._lock = RLock()  # type: ignore[attr-defined]
+    for reference in logging._handlerList:  # type: ignore[attr-defined]
+        if (handler := reference()) is not None and handler.lock is not None:
+            handler.lock = RLock()
 
 
 def _release(lock: Any) -> None:
