@@ -92,7 +92,6 @@ files = {}
 
 @events.request.add_listener
 def record(request_type, start_time, response_time, exception, context, **_):
-    ended_s = start_time + response_time / 1000
     file = files.get(os.getpid()) or files.setdefault(os.getpid(), open(f"{os.environ['PAGES']}/{os.getpid()}", "w", 1))
     print(json.dumps([request_type, start_time, response_time, exception is not None, context]), file=file)
 '''
@@ -121,8 +120,8 @@ class Page:
     context: dict[str, Any]
 
     @property
-    def began_s(self) -> float:
-        return self.ended_s - self.response_ms / 1000
+    def ended_s(self) -> float:
+        return self.began_s + self.response_ms / 1000
 
     @property
     def slot(self) -> int:
