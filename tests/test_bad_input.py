@@ -229,4 +229,4 @@ def test_the_page_of_options_names_each_with_its_variable_and_default() -> None:
     for (flag, variable, default), row in zip(options, rows, strict=True):
         assert row.startswith(f"| `{flag}` | `{variable}` |")
         shown = f"{default:g}" if isinstance(default, float) else default
-        assert default in (None, "") or f"default {shown}" in row
+        assert default in (None, "", False) or f"default {shown}" in row
