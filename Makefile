@@ -20,7 +20,7 @@ ui: $(VENV)/ready  ## seed, then the web UI on http://127.0.0.1:8089
 	$(BIN)/locust
 
 test: $(VENV)/ready browser  ## all tests, against a PostgreSQL of their own
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready  ## style and types
 	$(BIN)/ruff check .

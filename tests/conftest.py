@@ -76,3 +76,12 @@ def password_url(seeded_url: str, tcp_port: int) -> str:
 def each_url(request: pytest.FixtureRequest, seeded_url: str, password_url: str) -> str:
     """The default dataset by both ways in."""
     return seeded_url if request.param == "socket" else password_url
+
+
+LONG_FILES = ("test_lanes", "test_signals", "test_rounds", "test_locust_runs", "test_tab", "test_embedded")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: begun last, one of them would leave the other processes idle."""
+    place = {name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
