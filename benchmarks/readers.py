@@ -107,6 +107,11 @@ def reader(module: Sequence[str], users: int) -> Iterator[ReadFor]:
         yield read_for
 
 
+def user_class(stack: Stack, strategy: str) -> str:
+    """The name of the class in `locustfiles/compare.py` that reads the same pages through Locust."""
+    return stack.title().replace("-", "") + strategy.title()
+
+
 # In the process
 
 

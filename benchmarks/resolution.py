@@ -22,12 +22,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
 from dbkit.errors import DbkitError
 from dbkit.result import QUANTITIES
+from dbkit.terminal import output_console
 from dbkit.verdict import MIN_ROUNDS, Comparison, Observation, compare
 
 PROG = "python -m benchmarks.resolution"
@@ -41,9 +41,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     options = _parse()
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)
+    console = output_console(piped_width=100)
     table = Table(box=None, pad_edge=False)
     for heading in ("", "ratio of", "steal"):
         table.add_column(heading, no_wrap=True)

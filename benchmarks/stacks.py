@@ -25,12 +25,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.readers import bare_reader
+from benchmarks.readers import bare_reader, user_class
 from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
 from dbkit.database import STACKS, Stack, find_database
 from dbkit.dataset import read_shape
 from dbkit.errors import DbkitError
 from dbkit.paging import STRATEGIES
+from dbkit.terminal import output_console
 from dbkit.verdict import MIN_ROUNDS, PAGES_PER_S, Comparison, Observation, compare
 
 PROG = "python -m benchmarks.stacks"
@@ -42,7 +43,7 @@ STRATEGIES_READ = ("joined", "core", "lazy")
 def main() -> None:
     options = _parse()
     read_shape(find_database())
-    console = Console() if Console().is_terminal else Console(width=110)
+    console = output_console(piped_width=110)
     table = Table(title=f"pages/s ÷ {REFERENCE}, {options.users} users, {options.rounds} rounds")
     for heading in ("strategy", "stack", "as rounds tell", "bare", "overlap"):
         table.add_column(heading)
@@ -81,7 +82,7 @@ def _measure(strategy: str, options: argparse.Namespace) -> tuple[Mapping[str, C
 
 def _rounds(strategy: str, first_round: int, options: argparse.Namespace) -> list[Observation]:
     """What a few rounds through Locust measured, numbered from `first_round` on."""
-    classes = [f"{stack.title().replace('-', '')}{strategy.title()}" for stack in STACKS]
+    classes = [user_class(stack, strategy) for stack in STACKS]
     with tempfile.TemporaryDirectory() as folder:
         prefix = Path(folder, "run")
         command = [

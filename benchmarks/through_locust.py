@@ -28,12 +28,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.readers import PATCHED, ReadFor, Slot, answer, bare_reader, reader, shared_options
+from benchmarks.readers import PATCHED, ReadFor, Slot, answer, bare_reader, reader, shared_options, user_class
 from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
 from dbkit.database import STACKS, Stack, find_database
 from dbkit.dataset import read_shape
 from dbkit.machine import CORES, ServerProcesses, read_machine
 from dbkit.paging import STRATEGIES
+from dbkit.terminal import output_console
 from dbkit.verdict import CLIENT_CPU_MS, MIN_ROUNDS, PAGES_PER_S, Observation, Quantity, compare, response_time
 
 PROG = "python -m benchmarks.through_locust"
@@ -85,7 +86,7 @@ def main() -> None:
         _serve_locust(*options.serve)
         return
     read_shape(find_database())
-    console = Console() if Console().is_terminal else Console(width=110)
+    console = output_console(piped_width=110)
     fallen_short: list[str] = []
     shared = shared_options()
     console.print(
@@ -180,23 +181,24 @@ def _serve_locust(stack: Stack, strategy: str, users: str) -> None:
         pages_ms: list[float] = []
         environment.events.request.add_listener(lambda response_time, **_: pages_ms.append(response_time))
 
+        def park_users() -> None:
+            load.gate.close()
+            load.gate.drain(timeout_s=60)
+            load.outbox.flush()
+
         def read_until(until_s: float) -> list[float]:
             pages_ms.clear()
             load.gate.open(Window(0))  # in a slot, as in rounds
             load.gate.measure()
             gevent.sleep(until_s - time.perf_counter())
-            load.gate.close()
-            load.gate.drain(timeout_s=60)
-            load.outbox.flush()
+            park_users()
             if stats.errors:
                 raise RuntimeError(f"pages failed: {[error.error for error in stats.errors.values()]}")
             return pages_ms
 
         assert runner is not None
         try:
-            load.gate.close()
-            load.gate.drain(timeout_s=60)
-            load.outbox.flush()
+            park_users()
             answer(FileObject(sys.stdin.fileno(), "r", closefd=False), read_until)
         finally:
             runner.quit()
@@ -210,7 +212,7 @@ def _serve_locust(stack: Stack, strategy: str, users: str) -> None:
     sys.argv = [
         *("locust", "--locustfile", "locustfiles/compare.py", "--headless", "--only-summary", "--loglevel", "WARNING"),
         *("--users", users, "--spawn-rate", users, "--page-order", "sequential", "--think-time", "0"),
-        stack.title().replace("-", "") + strategy.title(),
+        user_class(stack, strategy),
     ]
     locust.main.main()
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from dbkit.formats import harness_share, limit, number, ratio
 from dbkit.result import Result
+from dbkit.terminal import output_console
 
 PIPED_WIDTH = 100
 
@@ -61,9 +62,7 @@ class Column(NamedTuple):
 def print_result(result: Result, console: Console | None = None) -> None:
     """Print to standard output, or to the console given."""
     if console is None:
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=PIPED_WIDTH)
+        console = output_console(PIPED_WIDTH)
     console.print()
     for warning in result.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)

@@ -32,11 +32,8 @@ def ratio(verdict: Mapping[str, Any] | None) -> str:
     low, high = verdict["low"], verdict["high"]
     if low is None:
         return "too few rounds"
-    return (
-        f"{verdict['ratio']:.{decimals(low, high)}f} {interval(low, high)}"
-        if verdict["shown"]
-        else (f"not shown {interval(low, high)}")
-    )
+    value = f"{verdict['ratio']:.{decimals(low, high)}f}" if verdict["shown"] else "not shown"
+    return f"{value} {interval(low, high)}"
 
 
 def interval(low: float, high: float) -> str:

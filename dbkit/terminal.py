@@ -1,4 +1,7 @@
-"""A bar on the terminal while something takes long; what does, and what is said where there is none, is others'."""
+"""The terminal: a console that is wide enough where it is piped, and a bar while something takes long.
+
+What is printed, and what takes long, is left to the callers.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
+
+
+def output_console(piped_width: int) -> Console:
+    """A console on standard output: as wide as the terminal, or `piped_width` cells where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=piped_width)
 
 
 def progress_bar(console: Console, **options: Any) -> Progress:

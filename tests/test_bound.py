@@ -9,23 +9,12 @@ import pytest
 
 from dbkit.bound import bound_by
 from dbkit.cost import COUNTS, PARTS
-from dbkit.slot import ProcessSlot, Slot
+from dbkit.slot import Slot
 from dbkit.tally import Tally
+from tests.slots import QUIET
 
 CORES = 2
-IDLE = ProcessSlot(
-    seconds=1.0,
-    cpu_s=0.0,
-    core_wait_s=0.0,
-    hub_lag_ms=0.1,
-    lane_lag_ms=0.1,
-    hub_stall_ms=0.0,
-    machine="here",
-    cores=CORES,
-    busy_share=0.0,
-    steal_share=0.0,
-    pressure_share=0.0,
-)
+IDLE = replace(QUIET, cpu_s=0.0, core_wait_s=0.0, cores=CORES, busy_share=0.0, steal_share=0.0)
 
 
 def slot(

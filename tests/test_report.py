@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,10 +33,11 @@ from dbkit.formats import limit, number, ratio
 from dbkit.looks import looks
 from dbkit.report import MOST_SLOTS, report
 from dbkit.result import FORMAT, MIXED_WARNING, Result, State, result_of_mixed_run, result_of_rounds
-from dbkit.slot import ProcessSlot, Slot, UserClass
+from dbkit.slot import Slot, UserClass
 from dbkit.summary import summary
 from dbkit.tally import SHOWN_PARTS, Tally
 from tests.browser import Tab, browser, browser_page
+from tests.slots import QUIET
 
 STACKS = ("psycopg", "psycopg-async", "asyncpg")
 ALL_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
@@ -114,7 +116,7 @@ def rounds_of(user_classes: Sequence[UserClass], rounds: int = 3, planned_slots:
                     server_cpu_s=0.1,
                     server_seconds=1.3,
                     server_machine="here",
-                    processes=[ProcessSlot(1.0, 0.9, 0.05, 0.1, 2.0, 0.0, "here", 2, 0.6, steal, 0.1)],
+                    processes=[replace(QUIET, cpu_s=0.9, lane_lag_ms=2.0, cores=2, busy_share=0.6, steal_share=steal)],
                     measured=tally(pages, 10_000 / pages),
                     warm_up=tally(10, 30),
                     replaced=len(slots) == 1,

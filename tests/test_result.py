@@ -21,23 +21,11 @@ from dbkit.files import check_writable, write_files, write_text
 from dbkit.result import MIXED_WARNING, Result, result_of_mixed_run, result_of_rounds
 from dbkit.slot import ProcessSlot, Slot, UserClass
 from dbkit.tally import Tally
+from tests.slots import QUIET
 
 USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Middle", "Slow")}
 PAGES = {"Fast": 300, "Middle": 200, "Slow": 100}
 USERS = 10
-QUIET = ProcessSlot(
-    seconds=1.0,
-    cpu_s=0.4,
-    core_wait_s=0.05,
-    hub_lag_ms=0.1,
-    lane_lag_ms=0.2,
-    hub_stall_ms=0.0,
-    machine="here",
-    cores=4,
-    busy_share=0.5 / 4,
-    steal_share=0.02,
-    pressure_share=0.1,
-)
 
 
 def tally(pages: int, response_ms: float, failures: int = 0, think_ms: float = 0.0, **parts: float) -> Tally:

@@ -103,14 +103,8 @@ class Gate:
         self.closed = True
         self._open.clear()
 
-    @property
-    def in_flight(self) -> int:
-        """Pages that have been asked for and have not come back."""
-        return sum(stint.in_flight is not None for stint in self.stints)
-
-    def drain(self, timeout_s: float) -> int:
-        """Wait until no page is in flight; the number of those that still are after `timeout_s` seconds."""
+    def drain(self, timeout_s: float) -> None:
+        """Wait until no page is in flight, for `timeout_s` seconds at the most."""
         until_s = time.perf_counter() + timeout_s
-        while (in_flight := self.in_flight) and time.perf_counter() < until_s:
+        while any(stint.in_flight is not None for stint in self.stints) and time.perf_counter() < until_s:
             gevent.sleep(POLL_S)
-        return in_flight

@@ -35,7 +35,7 @@ class Outbox:
         self._environment = environment
         self._pages: deque[Page] = deque()
         self._epoch_s = 0.0
-        """The time of day at which `time.perf_counter` was 0; the same for a whole test, so that pages that follow one
+        """The time of day at which `time.perf_counter` was 0; the same for all of a test, so that pages that follow one
         another do so for listeners, too."""
         self._takers = Group()
         self._ticker: gevent.Greenlet | None = None

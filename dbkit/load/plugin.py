@@ -1,4 +1,4 @@
-"""Hangs dbkit onto Locust's events: from here every room that listens to them is set up.
+"""Registers dbkit's listeners on Locust's events, and sets up every room that has some.
 
 It checks the database before any user starts, has pages recorded and the workers' records merged, gathers the last of
 them when a test ends, and then has the outputs made. What each step does is left to the rooms that it calls.

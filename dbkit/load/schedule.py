@@ -288,6 +288,6 @@ class Conductor:
         until_s = time.perf_counter() + timeout_s
         while not is_so():
             if time.perf_counter() > until_s:
-                logger.warning("waited %.0f s in vain for %s of a slot; going on without", timeout_s, what)
+                logger.warning("timed out after %.0f s waiting for %s of a slot; continuing", timeout_s, what)
                 return
             gevent.sleep(POLL_S)

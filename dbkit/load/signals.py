@@ -84,7 +84,7 @@ class Signals:
             gevent.spawn(self._end_with_parent)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        # Python calls this amid whatever runs, so that only the hub does more
+        # Python calls this in the middle of whatever runs, so that only the hub does more
         self._received += 1
         if number == signal.SIGHUP:
             _leave_closed_terminal()

@@ -92,7 +92,7 @@ class SlotReader:
         load = self._load
         load.gate.drain(load.test_options.drain_timeout)
         load.outbox.flush()
-        if measured is not None:  # else this process joined amid the slot
+        if measured is not None:  # else this process joined during the slot
             if window.bare:
                 measured.bare_pages = sum(stint.pages for stint in window.bare_stints)
             load.recorder.process_slots[slot][self._runner.client_id] = measured
