@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
+from statistics import fmean
 
 import uvloop
 
@@ -58,6 +59,19 @@ class Slot:
         in_order = sorted(pages_ms)
         p50_ms, p95_ms = (in_order[min(int(share * len(in_order)), len(in_order) - 1)] for share in (0.5, 0.95))
         return cls(len(in_order), seconds, cpu_s, p50_ms, p95_ms)
+
+    @classmethod
+    def together(cls, slots: Sequence[Slot]) -> Slot:
+        """Several slots as one: sums, and the means of the percentiles and of the share of steal."""
+        steals = [slot.steal for slot in slots if slot.steal is not None]
+        return cls(
+            sum(slot.pages for slot in slots),
+            sum(slot.seconds for slot in slots),
+            sum(slot.cpu_s for slot in slots),
+            fmean(slot.p50_ms for slot in slots),
+            fmean(slot.p95_ms for slot in slots),
+            fmean(steals) if steals else None,
+        )
 
 
 ReadFor = Callable[[float], Slot]

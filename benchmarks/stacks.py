@@ -2,10 +2,12 @@
 
     python -m benchmarks.stacks
 
-For each strategy two things take turns, a few rounds at a time: `locust -f locustfiles/rounds.py` with the classes of
-all stacks, as users run it, and bare readers (`benchmarks.readers`) of all stacks, each in a process of its own. From
-both the ratios of pages a second to psycopg are made, with intervals that hold together (`dbkit.verdict`). Exit code 1
-where the two intervals of a pair do not overlap.
+For each strategy two things take turns: `locust -f locustfiles/rounds.py` with the classes of all stacks, as users run
+it, and bare readers (`benchmarks.readers`) of all stacks, each in a process of its own. From both the ratios of pages a
+second to psycopg are made, with intervals that hold together (`dbkit.verdict`). Exit code 1 where the two intervals of
+a pair do not overlap.
+
+Every turn has processes of its own, and is one observation: see `benchmarks.through_locust`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.readers import bare_reader, user_class
+from benchmarks.readers import Slot, bare_reader, user_class
 from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
 from dbkit.database import STACKS, Stack, find_database
 from dbkit.dataset import read_shape
@@ -36,7 +39,6 @@ from dbkit.verdict import MIN_ROUNDS, PAGES_PER_S, Comparison, Observation, comp
 
 PROG = "python -m benchmarks.stacks"
 REFERENCE: Stack = "psycopg"
-ROUNDS_A_TURN = 3
 STRATEGIES_READ = ("joined", "core", "lazy")
 
 
@@ -44,7 +46,9 @@ def main() -> None:
     options = _parse()
     read_shape(find_database())
     console = output_console(piped_width=110)
-    table = Table(title=f"pages/s ÷ {REFERENCE}, {options.users} users, {options.rounds} rounds")
+    table = Table(
+        title=f"pages/s ÷ {REFERENCE}, {options.users} users, {options.turns} turns of {options.rounds} rounds"
+    )
     for heading in ("strategy", "stack", "as rounds tell", "bare", "overlap"):
         table.add_column(heading)
     apart = []
@@ -66,40 +70,49 @@ def _measure(strategy: str, options: argparse.Namespace) -> tuple[Mapping[str, C
     """Each stack compared with the reference, as rounds do and bare."""
     in_rounds: list[Observation] = []
     bare: list[Observation] = []
+    for turn in track(range(options.turns), strategy, console=Console(stderr=True), transient=True):
+        in_rounds += _rounds(strategy, turn, options)
+        bare += _bare(strategy, turn, options)
+    return compare(in_rounds, REFERENCE, PAGES_PER_S), compare(bare, REFERENCE, PAGES_PER_S)
+
+
+def _bare(strategy: str, turn: int, options: argparse.Namespace) -> list[Observation]:
+    """What bare readers did in one turn."""
+    slots: dict[Stack, list[Slot]] = {stack: [] for stack in STACKS}
     with ExitStack() as readers:
         read_for = {stack: readers.enter_context(bare_reader(stack, strategy, options.users)) for stack in STACKS}
         for read in read_for.values():
             read(options.slot_time)
-        turns = range(0, options.rounds, ROUNDS_A_TURN)
-        for turn in track(turns, strategy, console=Console(stderr=True), transient=True):
-            in_rounds += _rounds(strategy, turn, options)
-            for number in range(turn, turn + ROUNDS_A_TURN):
-                for stack in random.sample(STACKS, len(STACKS)):
-                    slot = read_for[stack](options.slot_time)
-                    bare.append(Observation(stack, number, slot.pages / slot.seconds, slot.steal))
-    return compare(in_rounds, REFERENCE, PAGES_PER_S), compare(bare, REFERENCE, PAGES_PER_S)
+        for _ in range(options.rounds):
+            for stack in random.sample(STACKS, len(STACKS)):
+                slots[stack].append(read_for[stack](options.slot_time))
+    together = {stack: Slot.together(its_slots) for stack, its_slots in slots.items()}
+    return [Observation(stack, turn, slot.pages / slot.seconds, slot.steal) for stack, slot in together.items()]
 
 
-def _rounds(strategy: str, first_round: int, options: argparse.Namespace) -> list[Observation]:
-    """What a few rounds through Locust measured, numbered from `first_round` on."""
+def _rounds(strategy: str, turn: int, options: argparse.Namespace) -> list[Observation]:
+    """What rounds through Locust measured in one turn."""
     classes = [user_class(stack, strategy) for stack in STACKS]
     with tempfile.TemporaryDirectory() as folder:
         prefix = Path(folder, "run")
         command = [
             *(sys.executable, "-m", "locust", "-f", "locustfiles/rounds.py", "--headless", "--csv", str(prefix)),
-            *("--users", str(options.users), "--rounds", str(ROUNDS_A_TURN), "--slot-time", str(options.slot_time)),
-            *("--seed", str(first_round), *classes),
+            *("--users", str(options.users), "--rounds", str(options.rounds), "--slot-time", str(options.slot_time)),
+            *("--seed", str(turn), *classes),
         ]
         environment = {"DBKIT_POOL_SIZE": str(options.users)} | os.environ
         run = subprocess.run(command, capture_output=True, text=True, env=environment)
         if run.returncode:
             raise DbkitError(f"Locust ended with {run.returncode}: {run.stderr.strip()}")
         comparison = json.loads(Path(f"{prefix}_comparison.json").read_text())
-    return [
-        Observation(row["stack"], first_round + row["round"] - 1, row["pages_per_s"], row["steal_share"])
-        for row in comparison["slots"]
-        if not row["replaced"]
-    ]
+    slots = [row for row in comparison["slots"] if not row["replaced"]]
+    observations = []
+    for stack in STACKS:
+        its_slots = [row for row in slots if row["stack"] == stack]
+        steals = [row["steal_share"] for row in its_slots if row["steal_share"] is not None]
+        rate = fmean(row["pages_per_s"] for row in its_slots)
+        observations.append(Observation(stack, turn, rate, fmean(steals) if steals else None))
+    return observations
 
 
 def _overlap(one: Comparison, other: Comparison) -> bool:
@@ -119,7 +132,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--users", type=whole_number(1), default=10, metavar="<number>", help="default 10")
     parser.add_argument("--strategies", choices=tuple(STRATEGIES), nargs="+", default=STRATEGIES_READ)
-    parser.add_argument("--rounds", type=whole_number(MIN_ROUNDS), default=12, metavar="<number>", help="default 12")
+    parser.add_argument("--turns", type=whole_number(MIN_ROUNDS), default=8, metavar="<number>", help="default 8")
+    parser.add_argument("--rounds", type=whole_number(1), default=2, metavar="<number>", help="in a turn; default 2")
     parser.add_argument(
         "--slot-time", type=seconds(0, above=True), default=1.0, metavar="<seconds>", help="of each side; default 1"
     )

@@ -1,12 +1,15 @@
 """What Locust and `dbkit.load` cost: a user class beside its page function called bare.
 
     python -m benchmarks.through_locust                          # every stack; joined, core, lazy; 1, 10 and 50 users
-    python -m benchmarks.through_locust --users 10 --rounds 60   # the narrower intervals of one number of users
+    python -m benchmarks.through_locust --users 10 --rounds 20   # the narrower intervals of one number of users
 
 Each class has two processes, which take turns: headless Locust, and bare readers (`benchmarks.readers`). In every round
-each process has a slot, the two of a stack one after the other, and now this one first, now that; a slot ends with the
-last of its pages. The first slots open connections and warm up, unmeasured. Ratios and their intervals are made as
-those of classes are, by `dbkit.verdict`.
+each process has several slots, the two of a stack one after the other, and now this one first, now that; a slot ends
+with the last of its pages. The first slots open connections and warm up, unmeasured.
+
+Every round has processes of its own, and is one observation. Two processes of the same program differ by some percent
+for as long as they live, as memory and hashes lie elsewhere in each: more slots of the same two would narrow an
+interval around that difference. Ratios and their intervals are made as those of classes are, by `dbkit.verdict`.
 
 What is asked of Locust with 10 users: at least 0.97 of the bare pages a second, at most 1.03 of the CPU time a page and
 1.15 of the p95. Exit code 1 where the middle of an interval falls short of that.
@@ -77,7 +80,7 @@ FIGURES = (
 )
 
 Slots = dict[tuple[Stack, str], list[Slot]]
-"""All slots of each stack and side, in the order of the rounds."""
+"""What each stack and side did in each round."""
 
 
 def main() -> None:
@@ -90,8 +93,8 @@ def main() -> None:
     fallen_short: list[str] = []
     shared = shared_options()
     console.print(
-        f"{options.rounds} rounds of {options.slot_time:g} s, {shared.page_size} todos a page, pages end by"
-        f" {shared.end}, sessions close by {shared.session_close}, a connection for each user\n"
+        f"{options.rounds} rounds of {options.slots} slots of {options.slot_time:g} s, {shared.page_size} todos a page,"
+        f" pages end by {shared.end}, sessions close by {shared.session_close}, a connection for each user\n"
     )
     for users, strategy in product(options.users, options.strategies):
         slots, others = _measure(options, strategy, users)
@@ -105,21 +108,28 @@ def main() -> None:
 
 
 def _measure(options: argparse.Namespace, strategy: str, users: int) -> tuple[Slots, float]:
-    """The slots of all stacks, and how many cores were used meanwhile by neither these processes nor the server."""
+    """The rounds of all stacks, and how many cores were used meanwhile by neither these processes nor the server."""
     slots: Slots = {(stack, side): [] for stack in options.stacks for side in (BARE, LOCUST)}
     server = ServerProcesses.find(find_database())
-    with ExitStack() as readers:
-        read_for = {(stack, side): readers.enter_context(SIDES[side](stack, strategy, users)) for stack, side in slots}
-        for read in read_for.values():
-            read(options.slot_time)
-        began_s, busy_s = time.perf_counter(), _busy_s(server)
-        what = f"{strategy}, {users} users"
-        for number in track(range(options.rounds), what, console=Console(stderr=True), transient=True):
-            for stack in options.stacks:
+    reading_s = others_cpu_s = 0.0
+    what = f"{strategy}, {users} users"
+    for _ in track(range(options.rounds), what, console=Console(stderr=True), transient=True):
+        with ExitStack() as readers:
+            read_for = {
+                (stack, side): readers.enter_context(SIDES[side](stack, strategy, users)) for stack, side in slots
+            }
+            for read in read_for.values():
+                read(options.slot_time)
+            began_s, busy_s = time.perf_counter(), _busy_s(server)
+            of_round: Slots = {each: [] for each in slots}
+            for number, stack in product(range(options.slots), options.stacks):
                 for side in (BARE, LOCUST) if number % 2 else (LOCUST, BARE):
-                    slots[stack, side].append(read_for[stack, side](options.slot_time))
-        elapsed_s, busy_s = time.perf_counter() - began_s, _busy_s(server) - busy_s
-    return slots, (busy_s - sum(slot.cpu_s for slot in chain(*slots.values()))) / elapsed_s
+                    of_round[stack, side].append(read_for[stack, side](options.slot_time))
+            reading_s += time.perf_counter() - began_s
+            others_cpu_s += _busy_s(server) - busy_s - sum(slot.cpu_s for slot in chain(*of_round.values()))
+        for each, its_slots in of_round.items():
+            slots[each].append(Slot.together(its_slots))
+    return slots, others_cpu_s / reading_s
 
 
 def _table(slots: Slots, strategy: str, users: int) -> tuple[Table, list[str]]:
@@ -226,7 +236,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--users", type=whole_number(1), nargs="+", default=USERS, help="default 1 10 50")
     parser.add_argument("--stacks", choices=STACKS, nargs="+", default=STACKS, help="default all")
     parser.add_argument("--strategies", choices=tuple(STRATEGIES), nargs="+", default=STRATEGIES_READ)
-    parser.add_argument("--rounds", type=whole_number(MIN_ROUNDS), default=30, metavar="<number>", help="default 30")
+    parser.add_argument("--rounds", type=whole_number(MIN_ROUNDS), default=10, metavar="<number>", help="default 10")
+    parser.add_argument("--slots", type=whole_number(1), default=5, metavar="<number>", help="in a round; default 5")
     parser.add_argument(
         "--slot-time", type=seconds(0, above=True), default=0.5, metavar="<seconds>", help="of each side; default 0.5"
     )
