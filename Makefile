@@ -12,7 +12,7 @@ INSTALL_CHROMIUM := { $(APT_INSTALL) chromium fonts-dejavu-core \
 
 run: $(VENV)/ready  ## compare all user classes, each alone, and leave results/
 	$(BIN)/python seed.py
-	$(BIN)/locust -f locustfiles/rounds.py --headless --users 10 --pool-size 10 --slot-time 0.8 --warm-up 0.2 \
+	$(BIN)/locust -f locustfiles/rounds.py --headless --users 10 --pool-size 10 --slot-time 0.6 --warm-up 0.15 \
 		--csv results/run --report results/report.html
 
 ui: $(VENV)/ready  ## seed, then the web UI on http://127.0.0.1:8089
