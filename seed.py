@@ -1,6 +1,6 @@
 """The dataset from the command line: make it, replace it, check it. `python seed.py --help` tells how.
 
-All of the work is `dbkit.dataset`'s.
+All of the work is `dbkit.todo.dataset`'s.
 """
 
 import argparse
@@ -9,11 +9,12 @@ from dataclasses import fields
 
 from rich.console import Console
 
-from dbkit.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
-from dbkit.database import DatabaseUrl, find_database
-from dbkit.dataset import OnProgress, Shape, check, create
+from dbkit.cli.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
+from dbkit.database.engines import find_database
+from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
-from dbkit.terminal import progress_bar
+from dbkit.output.terminal import progress_bar
+from dbkit.todo.dataset import OnProgress, Shape, check, create
 
 QUIET_ROWS = 1_000_000
 """Up to so many rows nothing is said meanwhile where output is piped: it takes seconds."""

@@ -17,25 +17,18 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from dbkit.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
-from dbkit.bench import BENCH_STACKS
-from dbkit.cost import PageCost
-from dbkit.database import (
-    ASYNC_STACKS,
-    PAGE_ENDS,
-    SESSION_CLOSES,
-    DatabaseUrl,
-    Settings,
-    Stack,
-    find_database,
-    make_async_engine,
-    make_engine,
-)
-from dbkit.dataset import read_shape
-from dbkit.machine import read_machine
+from dbkit.analysis.verdict import PAGES_PER_S, Comparison, Observation, compare
+from dbkit.cli.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
+from dbkit.cli.bench import BENCH_STACKS
+from dbkit.database.engines import find_database, make_async_engine, make_engine
+from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, Settings
+from dbkit.database.stacks import ASYNC_STACKS, Stack
+from dbkit.database.url import DatabaseUrl
+from dbkit.measure.cost import PageCost
+from dbkit.measure.machine import read_machine
+from dbkit.measure.tally import Tally
 from dbkit.paging import DEFAULT_PAGE_SIZE, joined, read_page, read_page_async
-from dbkit.tally import Tally
-from dbkit.verdict import PAGES_PER_S, Comparison, Observation, compare
+from dbkit.todo.dataset import read_shape
 
 Side = tuple[Stack, Settings]
 ReadPages = Callable[[list[int], Tally], None]

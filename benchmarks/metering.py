@@ -40,11 +40,15 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from dbkit.arguments import ArgumentParser, exit_on_mistake, whole_number
-from dbkit.cost import MeteredQueuePool, PageCost, meter
-from dbkit.database import STACKS, DatabaseUrl, Settings, Stack, find_database
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, whole_number
+from dbkit.database.engines import find_database
+from dbkit.database.meter import MeteredQueuePool, meter
+from dbkit.database.settings import Settings
+from dbkit.database.stacks import STACKS, Stack
+from dbkit.database.url import DatabaseUrl
 from dbkit.load.loop_thread import LoopThread
 from dbkit.load.state import load_of
+from dbkit.measure.cost import PageCost
 from dbkit.paging import DEFAULT_PAGE_SIZE, PageFunction, RenderedPage, joined, lazy, read_page
 
 PROG = "python -m benchmarks.metering"
@@ -192,7 +196,7 @@ def real_page(database: DatabaseUrl, function: PageFunction, rounds: int) -> Dif
 
 @contextmanager
 def engine_on(database: DatabaseUrl, *, metered: bool, pool: Any = None) -> Iterator[Engine]:
-    """An engine as `dbkit.database.make_engine` makes it, metered or not."""
+    """An engine as `dbkit.database.engines.make_engine` makes it, metered or not."""
     engine = create_engine(
         "postgresql+psycopg://",
         connect_args=database.connect_args("psycopg", Settings()),

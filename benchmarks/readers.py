@@ -28,12 +28,13 @@ from statistics import fmean
 
 import uvloop
 
-from dbkit.arguments import ArgumentParser, add_page_size, add_settings, read_settings
-from dbkit.database import ASYNC_STACKS, Stack, find_database, make_async_engine, make_engine
-from dbkit.dataset import read_shape
+from dbkit.cli.arguments import ArgumentParser, add_page_size, add_settings, read_settings
+from dbkit.database.engines import find_database, make_async_engine, make_engine
+from dbkit.database.stacks import ASYNC_STACKS, Stack
 from dbkit.errors import DbkitError
-from dbkit.machine import read_machine
+from dbkit.measure.machine import read_machine
 from dbkit.paging import STRATEGIES, read_page, read_page_async
+from dbkit.todo.dataset import read_shape
 
 MODULE = "benchmarks.readers"
 PATCHED = ("gevent.monkey", "--module")

@@ -5,7 +5,7 @@
 A/A: one class runs under two names, through Locust as users run it. Half the width of the 95 % interval of their ratio
 is the difference that could have been shown; the interval should hold 1, in 19 runs of 20. A/B: one of two classes
 takes more CPU time a page, by a share of what it takes anyway; the difference should be found, with the right sign.
-Where the rule of `dbkit.verdict` takes stolen time out, the interval stands there without that as well.
+Where the rule of `dbkit.analysis.verdict` takes stolen time out, the interval stands there without that as well.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any
 
 from rich.table import Table
 
-from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
+from dbkit.analysis.result import QUANTITIES
+from dbkit.analysis.verdict import MIN_ROUNDS, Comparison, Observation, compare
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
 from dbkit.errors import DbkitError
-from dbkit.result import QUANTITIES
-from dbkit.terminal import output_console
-from dbkit.verdict import MIN_ROUNDS, Comparison, Observation, compare
+from dbkit.output.terminal import output_console
 
 PROG = "python -m benchmarks.resolution"
 REFERENCE, TWIN, SLOWED = "One", "Twin", "Slowed"

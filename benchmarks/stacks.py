@@ -4,8 +4,8 @@
 
 For each strategy two things take turns: `locust -f locustfiles/rounds.py` with the classes of all stacks, as users run
 it, and bare readers (`benchmarks.readers`) of all stacks, each in a process of its own. From both the ratios of pages a
-second to psycopg are made, with intervals that hold together (`dbkit.verdict`). Exit code 1 where the two intervals of
-a pair do not overlap.
+second to psycopg are made, with intervals that hold together (`dbkit.analysis.verdict`). Exit code 1 where the two
+intervals of a pair do not overlap.
 
 Every turn has processes of its own, and is one observation: see `benchmarks.through_locust`.
 """
@@ -29,13 +29,14 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.readers import Slot, bare_reader, user_class
-from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
-from dbkit.database import STACKS, Stack, find_database
-from dbkit.dataset import read_shape
+from dbkit.analysis.verdict import MIN_ROUNDS, PAGES_PER_S, Comparison, Observation, compare
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
+from dbkit.database.engines import find_database
+from dbkit.database.stacks import STACKS, Stack
 from dbkit.errors import DbkitError
+from dbkit.output.terminal import output_console
 from dbkit.paging import STRATEGIES
-from dbkit.terminal import output_console
-from dbkit.verdict import MIN_ROUNDS, PAGES_PER_S, Comparison, Observation, compare
+from dbkit.todo.dataset import read_shape
 
 PROG = "python -m benchmarks.stacks"
 REFERENCE: Stack = "psycopg"

@@ -31,14 +31,14 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from dbkit.arguments import ArgumentParser, exit_on_mistake, whole_number
-from dbkit.cost import COUNTS, PARTS
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, whole_number
 from dbkit.errors import DbkitError
+from dbkit.load.conductor import Conductor
 from dbkit.load.results import SO_FAR_S, Results
-from dbkit.load.schedule import Conductor
 from dbkit.load.state import load_of
-from dbkit.load.web import StrategiesTab
-from dbkit.timeline import Timeline
+from dbkit.load.web.tab import StrategiesTab
+from dbkit.measure.cost import COUNTS, PARTS
+from dbkit.measure.timeline import Timeline
 
 PROG = "python -m benchmarks.tab"
 REPOSITORY = Path(__file__).parents[1]

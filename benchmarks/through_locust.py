@@ -9,7 +9,8 @@ with the last of its pages. The first slots open connections and warm up, unmeas
 
 Every round has processes of its own, and is one observation. Two processes of the same program differ by some percent
 for as long as they live, as memory and hashes lie elsewhere in each: more slots of the same two would narrow an
-interval around that difference. Ratios and their intervals are made as those of classes are, by `dbkit.verdict`.
+interval around that difference. Ratios and their intervals are made as those of classes are, by
+`dbkit.analysis.verdict`.
 
 What is asked of Locust with 10 users: at least 0.97 of the bare pages a second, at most 1.03 of the CPU time a page and
 1.15 of the p95. Exit code 1 where the middle of an interval falls short of that.
@@ -32,13 +33,15 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.readers import PATCHED, ReadFor, Slot, answer, bare_reader, reader, shared_options, user_class
-from dbkit.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
-from dbkit.database import STACKS, Stack, find_database
-from dbkit.dataset import read_shape
-from dbkit.machine import CORES, ServerProcesses, read_machine
+from dbkit.analysis.verdict import CLIENT_CPU_MS, MIN_ROUNDS, PAGES_PER_S, Observation, Quantity, compare, response_time
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
+from dbkit.database.engines import find_database
+from dbkit.database.server import ServerProcesses
+from dbkit.database.stacks import STACKS, Stack
+from dbkit.measure.machine import CORES, read_machine
+from dbkit.output.terminal import output_console
 from dbkit.paging import STRATEGIES
-from dbkit.terminal import output_console
-from dbkit.verdict import CLIENT_CPU_MS, MIN_ROUNDS, PAGES_PER_S, Observation, Quantity, compare, response_time
+from dbkit.todo.dataset import read_shape
 
 PROG = "python -m benchmarks.through_locust"
 BARE, LOCUST = "bare", "Locust"

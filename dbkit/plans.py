@@ -1,7 +1,8 @@
 """What SQL a page function sends, and how the server ran it: EXPLAIN (ANALYZE, BUFFERS) of each of its statements.
 
 Asked once, after a load test. Each page is read in a transaction of its own, its statements are explained in that same
-transaction, and all of it is rolled back. What pages cost under load is `dbkit.cost`'s; showing plans is the outputs'.
+transaction, and all of it is rolled back. What pages cost under load is `dbkit.measure.cost`'s; showing plans is the
+outputs'.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from dbkit.database import DatabaseUrl, Settings, check_server, make_async_engine, make_engine
+from dbkit.database.engines import make_async_engine, make_engine
+from dbkit.database.server import check_server
+from dbkit.database.settings import Settings
+from dbkit.database.url import DatabaseUrl
 from dbkit.paging import AsyncPageFunction, PageFunction
 
 STATEMENT_TIMEOUT_S = 5

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from dbkit.arguments import exit_on_mistake
-from dbkit.database import URL_VARIABLE
+from dbkit.cli.arguments import exit_on_mistake
+from dbkit.database.url import URL_VARIABLE
 from tests.browser import browser, browser_page
 from tests.locust_runs import locust
 

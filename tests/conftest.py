@@ -11,9 +11,9 @@ import pytest
 from hypothesis import settings
 from psycopg import sql
 
-from dbkit.database import DatabaseUrl
-from dbkit.dataset import Shape, create
-from dbkit.embedded import serve
+from dbkit.database.embedded import serve
+from dbkit.database.url import DatabaseUrl
+from dbkit.todo.dataset import Shape, create
 from tests.locust_runs import free_port
 
 # how long an example takes says how busy the machine is

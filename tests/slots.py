@@ -1,6 +1,6 @@
 """What a process measures in a slot in which nothing is the matter, for tests of what is made of it."""
 
-from dbkit.slot import ProcessSlot
+from dbkit.analysis.slot import ProcessSlot
 
 QUIET = ProcessSlot(
     seconds=1.0,

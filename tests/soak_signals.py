@@ -3,7 +3,7 @@
 Each run draws what it is (rounds or a run with `-t`; headless or in the web UI), in how many processes, which signal it
 gets, when, and whether the leading process gets it, all do, or a worker first. Of each, checked: the exit code that
 docs/ci.md promises, all outputs or none, no traceback, and nothing left running. A failure says how to repeat it. Not
-part of `make test`: there, tests/test_signals.py waits for each phase and signals in it.
+part of `make test`: there, tests/load/test_signals.py waits for each phase and signals in it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 
 import requests
 
-from dbkit.database import DatabaseUrl
-from dbkit.dataset import Shape, create
-from dbkit.embedded import serve
+from dbkit.database.embedded import serve
+from dbkit.database.url import DatabaseUrl
+from dbkit.todo.dataset import Shape, create
 from tests.locust_runs import DEADLINE_S, POLL_S, LocustRun, free_port, locust
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -10,8 +10,11 @@ from typing import Any, Protocol
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dbkit.cost import PageCost
-from dbkit.database import ASYNC_STACKS, DatabaseUrl, Settings, Stack, make_async_engine, make_engine
+from dbkit.database.engines import make_async_engine, make_engine
+from dbkit.database.settings import Settings
+from dbkit.database.stacks import ASYNC_STACKS, Stack
+from dbkit.database.url import DatabaseUrl
+from dbkit.measure.cost import PageCost
 from dbkit.paging import PageFunction, RenderedPage, read_page, read_page_async
 
 DEFAULT_SETTINGS = Settings()

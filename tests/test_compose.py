@@ -29,8 +29,9 @@ import pytest
 from psycopg import sql
 from ruamel.yaml import YAML
 
-from dbkit.database import DatabaseUrl, Settings
-from dbkit.embedded import serve
+from dbkit.database.embedded import serve
+from dbkit.database.settings import Settings
+from dbkit.database.url import DatabaseUrl
 
 FOLDER = Path(__file__).parent.parent
 FILE = FOLDER / "docker-compose.yml"

@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from dbkit import plans
-from dbkit.database import PAGE_ENDS, DatabaseUrl, PageEnd, Settings
-from dbkit.dataset import Shape, check, create
+from dbkit.database.settings import PAGE_ENDS, PageEnd, Settings
+from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
-from dbkit.models import Comment, Todo, User
 from dbkit.paging import STRATEGIES, AsyncPageFunction, PageFunction, RenderedPage, lazy
 from dbkit.plans import explain_pages
+from dbkit.todo.dataset import Shape, check, create
+from dbkit.todo.models import Comment, Todo, User
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE_SIZE = 20

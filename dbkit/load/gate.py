@@ -2,7 +2,7 @@
 
 A user waits here for the gate to open, reads page after page in its lane while it is open, and begins none once it has
 closed. So a slot begins for all its users at once, no page is cut at its end, and none is in two slots. Without a
-schedule the gate stays open, and pages are in no slot. When to open and close it is left to `dbkit.load.schedule`.
+schedule the gate stays open, and pages are in no slot. When to open and close it is left to `dbkit.load.conductor`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,10 @@ from gevent.socket import wait_read
 from sqlalchemy import Connection, Engine, Pool, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbkit.database import DatabaseUrl, Settings, Stack, make_async_engine, make_engine
+from dbkit.database.engines import make_async_engine, make_engine
+from dbkit.database.settings import Settings
+from dbkit.database.stacks import Stack
+from dbkit.database.url import DatabaseUrl
 from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
 from dbkit.load.stint import Page, Stint

@@ -1,7 +1,7 @@
 """dbkit's options on Locust's command line, in its configuration and environment, and in the web form.
 
 Values reach the workers with Locust's own spawn message; all but the database's URL, which each process keeps to itself
-and which is in no form and no message. What is posted from the form is checked by `dbkit.load.web_form`.
+and which is in no form and no message. What is posted from the form is checked by `dbkit.load.web.form`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from locust import User
 from locust.argument_parser import LocustArgumentParser
 
-from dbkit import arguments
-from dbkit.database import ASYNC_STACKS, STACKS, Stack
+from dbkit.cli import arguments
+from dbkit.database.stacks import ASYNC_STACKS, STACKS, Stack
 from dbkit.errors import DbkitError
-from dbkit.files import check_distinct, check_writable
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
+from dbkit.output.writing import check_distinct, check_writable
 
 PAGE_ORDERS = ("random", "sequential")
 STACKS_OF: dict[type[PageUser], tuple[Stack, ...]] = {

@@ -1,7 +1,7 @@
 """When a test has ended: its result to the files that were asked for, and to the terminal.
 
-What a result holds is `dbkit.result`'s; how it looks is `dbkit.files`', `dbkit.report`'s, `dbkit.summary`'s and
-`dbkit.console`'s.
+What a result holds is `dbkit.analysis.result`'s; how it looks is `dbkit.output.csv_files`', `dbkit.output.html`'s,
+`dbkit.output.markdown`'s and `dbkit.output.console`'s.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any
 
 from locust.env import Environment
 
-from dbkit.console import print_result
 from dbkit.errors import DbkitError
-from dbkit.files import write_files, write_text
-from dbkit.load.locust_csv import finish_writing
+from dbkit.load.locust_patches.csv_writer import finish_writing
 from dbkit.load.results import Results
 from dbkit.load.state import Load
-from dbkit.report import report
-from dbkit.summary import summary
+from dbkit.output.console import print_result
+from dbkit.output.csv_files import write_files
+from dbkit.output.html import report
+from dbkit.output.markdown import summary
+from dbkit.output.writing import write_text
 
 logger = logging.getLogger(__name__)
 

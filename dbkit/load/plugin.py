@@ -16,23 +16,23 @@ from locust import events
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
-from dbkit.arguments import read_settings
+from dbkit.cli.arguments import read_settings
 from dbkit.errors import DbkitError
-from dbkit.load import reports
-from dbkit.load.locust_csv import know_the_writer
-from dbkit.load.locust_rates import divide_by_open_time
-from dbkit.load.one_stop import stop_once_at_a_time
+from dbkit.load import messages
+from dbkit.load.conductor import Conductor, RoundsShape, quieten_locust
+from dbkit.load.locust_patches.csv_writer import know_the_writer
+from dbkit.load.locust_patches.one_stop import stop_once_at_a_time
+from dbkit.load.locust_patches.percentiles import keep_three_digits
+from dbkit.load.locust_patches.rates import divide_by_open_time
+from dbkit.load.locust_patches.runner_made import on_runner_made
 from dbkit.load.options import add_options, check_files, check_together
 from dbkit.load.outputs import Outputs
-from dbkit.load.percentiles import keep_three_digits
 from dbkit.load.results import Results
-from dbkit.load.runner_made import on_runner_made
-from dbkit.load.schedule import Conductor, RoundsShape, quieten_locust
 from dbkit.load.signals import PROCESS_SIGNALS
-from dbkit.load.slots import SlotReader
 from dbkit.load.state import load_of
-from dbkit.load.web import StrategiesTab
-from dbkit.load.web_form import guard_web_form
+from dbkit.load.web.form import guard_web_form
+from dbkit.load.web.tab import StrategiesTab
+from dbkit.load.worker import SlotReader
 
 
 def _on_runner_made(environment: Environment) -> None:
@@ -40,7 +40,7 @@ def _on_runner_made(environment: Environment) -> None:
         return  # not Locust's command
     load = load_of(environment)
     stop_once_at_a_time(environment)
-    reports.answer_the_master(load)
+    messages.answer_the_master(load)
     if not isinstance(environment.runner, MasterRunner):
         SlotReader(load)
 
@@ -77,7 +77,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
             guard_web_form(environment.web_ui, load)
             conductor.on_slot_ended = StrategiesTab(environment.web_ui, load, conductor, results).on_slot_ended
     if not isinstance(runner, LocalRunner):
-        reports.travel_with_locusts(load)
+        messages.travel_with_locusts(load)
     # pages pay for collecting their own garbage, and not for looking through Locust's and every other module: that held
     # all users up for some 70 ms about once a second. Locust does the same where it forks
     gc.collect()
@@ -107,7 +107,7 @@ def _on_test_stop(environment: Environment, **_: Any) -> None:
 
 
 # Locust has every logger at INFO; the pools would tell of each connection that a stopped user leaves behind
-for _pools in ("dbkit.cost", "dbkit.load.thread_lane"):
+for _pools in ("dbkit.measure.cost", "dbkit.load.thread_lane"):
     logging.getLogger(_pools).setLevel(logging.WARNING)
 
 keep_three_digits()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from dbkit.terminal import progress_bar
+from dbkit.output.terminal import progress_bar
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Every page into a tally by slot and user class, and the workers' tallies into the master's.
 
 Pages are taken from Locust's `request` event and travel in Locust's own report, so that dbkit's totals are Locust's.
-What the figures mean together is left to `dbkit.result`.
+What the figures mean together is left to `dbkit.analysis.result`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from dbkit.analysis.slot import ProcessSlot, Slot
 from dbkit.load.stint import Page
-from dbkit.slot import ProcessSlot, Slot
-from dbkit.tally import Tally
-from dbkit.timeline import Timeline
+from dbkit.measure.tally import Tally
+from dbkit.measure.timeline import Timeline
 
 
 class Key(NamedTuple):

@@ -13,12 +13,14 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 
-from dbkit.database import DatabaseUrl, Settings, Stack
-from dbkit.dataset import Shape
+from dbkit.database.settings import Settings
+from dbkit.database.stacks import Stack
+from dbkit.database.url import DatabaseUrl
 from dbkit.load.lanes import GreenletLane, Lane, LoopLane, Reading
 from dbkit.load.loop_thread import LoopThread
 from dbkit.load.thread_lane import ThreadLane
 from dbkit.paging import RenderedPage
+from dbkit.todo.dataset import Shape
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
 """The result of a test: so far, while it runs, and whole, when it has ended.
 
 While pages are measured nothing may hold them up: of rounds the result so far is made between two slots, of a run
-without rounds when somebody asks. What a result holds is `dbkit.result`'s, showing and writing it the outputs'.
+without rounds when somebody asks. What a result holds is `dbkit.analysis.result`'s, showing and writing it the
+outputs'.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import psycopg
 from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 
-from dbkit.arguments import read_settings
-from dbkit.dataset import read_shape
+from dbkit.analysis.result import QUANTITIES, Result, Rounds, result_of_mixed_run, result_of_rounds
+from dbkit.analysis.slot import Row, UserClass
+from dbkit.cli.arguments import read_settings
+from dbkit.database.provenance import describe_client, describe_server
 from dbkit.errors import DbkitError
+from dbkit.load.conductor import Conductor, RoundsShape
 from dbkit.load.loop_thread import LoopThread
 from dbkit.load.options import OPTIONS_TOLD
-from dbkit.load.schedule import Conductor, RoundsShape
 from dbkit.load.state import Load
 from dbkit.plans import explain_pages
-from dbkit.provenance import describe_client, describe_server
-from dbkit.result import QUANTITIES, Result, Rounds, result_of_mixed_run, result_of_rounds
-from dbkit.slot import Row, UserClass
+from dbkit.todo.dataset import read_shape
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from dbkit.load.runner_made import on_runner_made
+from dbkit.load.locust_patches.runner_made import on_runner_made
 
 logger = logging.getLogger(__name__)
 

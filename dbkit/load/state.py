@@ -17,15 +17,18 @@ from locust import User
 from locust.env import Environment
 from locust.runners import MasterRunner
 
-from dbkit.arguments import read_settings
-from dbkit.database import DatabaseUrl, Settings, check_server, find_database
-from dbkit.dataset import read_shape
+from dbkit.analysis.slot import UserClass
+from dbkit.cli.arguments import read_settings
+from dbkit.database.engines import find_database
+from dbkit.database.server import check_server
+from dbkit.database.settings import Settings
+from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.load.gate import NO_SLOT, Gate
 from dbkit.load.outbox import Outbox
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
-from dbkit.slot import UserClass
+from dbkit.todo.dataset import read_shape
 
 _loads: WeakKeyDictionary[Environment, Load] = WeakKeyDictionary()
 

@@ -11,9 +11,9 @@ from contextlib import nullcontext
 from time import perf_counter
 from typing import Any, Protocol
 
-from dbkit.cost import PageCost
 from dbkit.load.gate import Gate, Window
 from dbkit.load.native import allocate_lock
+from dbkit.measure.cost import PageCost
 from dbkit.paging import AnyPageFunction, RenderedPage
 
 CROWDED_S = 0.02

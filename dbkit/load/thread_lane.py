@@ -27,8 +27,8 @@ from gevent.hub import Waiter
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
-from dbkit.cost import MeteredQueuePool
-from dbkit.database import make_engine
+from dbkit.database.engines import make_engine
+from dbkit.database.meter import MeteredQueuePool
 from dbkit.load.hub import HubInbox
 from dbkit.load.lag import SAMPLE_S, LagMeter
 from dbkit.load.lanes import Reading, connections_to_open, open_all, read_pages

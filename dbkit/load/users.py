@@ -8,7 +8,7 @@ A user class is one stack with one page function, in two lines:
 
 Request type is the stack, name that of the page function; the response time is `PageCost.response_ms`. Such a user
 reads page after page in the lane of its stack (`dbkit.load.lanes`). One with tasks of its own runs those, which read a
-page each by `read_page`. The order of slots is left to `dbkit.load.schedule`, adding up to `dbkit.load.recorder`.
+page each by `read_page`. The order of slots is left to `dbkit.load.conductor`, adding up to `dbkit.load.recorder`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
-from dbkit.database import Stack
+from dbkit.database.stacks import Stack
 from dbkit.load.failures import PageFailure
 from dbkit.load.state import load_of
 from dbkit.load.stint import BareStint, Page, Stint

@@ -1,0 +1,58 @@
+"""What a slot runs, and what every figure belongs to: a user class, under a load, with settings that vary.
+
+A condition is a value: it can be compared, sorted, used as a key and sent as text. Which conditions a test runs, and in
+which order, is left to `dbkit.analysis.plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Users:
+    """A closed loop: each of so many users asks for its next page when the last one has come back."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} {'user' if self.count == 1 else 'users'}"
+
+
+Load = Users
+"""How much is asked for."""
+
+
+@dataclass(frozen=True, order=True)
+class Condition:
+    """What is compared with what."""
+
+    user_class: str
+    load: Load | None = None
+    """None where it is not the condition's to say: in a run without a schedule, users come and go."""
+    variant: tuple[tuple[str, str], ...] = ()
+    """Settings in which conditions of one test differ, by name, in order: `(("pool-size", "5"),)`."""
+
+    @property
+    def key(self) -> str:
+        """The condition as text that stays the same between runs: `PsycopgJoined, 10 users, pool-size=5`."""
+        parts = [self.user_class, *([str(self.load)] if self.load else []), *_settings(self)]
+        return ", ".join(parts)
+
+
+def labels(conditions: Iterable[Condition]) -> Mapping[Condition, str]:
+    """What to call each of the conditions of a test: its class, and what else varies among them.
+
+    Of conditions that differ in their classes alone these are the names of the classes.
+    """
+    conditions = list(conditions)
+    loads_vary = len({each.load for each in conditions}) > 1
+    return {
+        each: ", ".join([each.user_class, *([str(each.load)] if loads_vary and each.load else []), *_settings(each)])
+        for each in conditions
+    }
+
+
+def _settings(condition: Condition) -> list[str]:
+    return [f"{name}={value}" for name, value in condition.variant]

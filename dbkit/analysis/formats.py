@@ -1,0 +1,66 @@
+"""Figures as people read them, the same in every output: on the terminal, in the report, the summary and the web tab.
+
+What the figures are: see `dbkit.analysis.result`. Where they stand is up to the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, and no more than three decimals; nothing for None."""
+    if value is None:
+        return ""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if value >= 0.1 or value == 0 else f"{value:.3f}"
+
+
+def limit(row: Mapping[str, Any]) -> str:
+    """What bound a class, in a table's cell: `client CPU`, or `users, mostly db` with the largest part; or nothing."""
+    if row["bound_by"] == "users" and row["largest_part"]:
+        return f"users, mostly {row['largest_part']}"
+    return row["bound_by"] or ""
+
+
+def ratio(verdict: Mapping[str, Any] | None) -> str:
+    """A verdict in a table's cell: `1.31 [1.22, 1.40]`, `not shown [0.97, 1.04]`, `too few rounds` or `no ratio`."""
+    if verdict is None or verdict["ratio"] is None:
+        return "no ratio"
+    low, high = verdict["low"], verdict["high"]
+    if low is None:
+        return "too few rounds"
+    value = f"{verdict['ratio']:.{decimals(low, high)}f}" if verdict["shown"] else "not shown"
+    return f"{value} {interval(low, high)}"
+
+
+def interval(low: float, high: float) -> str:
+    """The ends of an interval of ratios: `[1.22, 1.40]`."""
+    return f"[{low:.{decimals(low, high)}f}, {high:.{decimals(low, high)}f}]"
+
+
+def decimals(low: float, high: float) -> int:
+    """Two, or as many as keep an interval's ends apart from each other and from 1: [1.002, 1.041], [0.031, 0.034]."""
+    for number_of in range(2, 6):
+        if len({f"{end:.{number_of}f}" for end in (low, 1.0, high)}) == 3:
+            return number_of
+    return 2
+
+
+def harness_share(row: Mapping[str, Any]) -> str:
+    """What the harness takes of a class's pages a second: `9 % [6, 12]`, `9 %` without an interval, or nothing."""
+    share, low, high = (row[name] for name in ("harness_share", "harness_share_low", "harness_share_high"))
+    if share is None:
+        return ""
+    return f"{_percent(share)} %" + ("" if low is None else f" [{_percent(low)}, {_percent(high)}]")
+
+
+def listed(words: Sequence[str]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
+    return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])
+
+
+def _percent(share: float) -> str:
+    return str(round(share * 100))

@@ -1,0 +1,70 @@
+"""`python -m dbkit bench`: time each strategy on each stack, without Locust. See `dbkit.cli.bench` for the timing."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import Any
+
+from dbkit.cli.arguments import add_database_url, add_page_size, add_settings, read_settings, whole_number
+from dbkit.cli.bench import BENCH_STACKS, Workload, bench, check_connections
+from dbkit.database.engines import find_database
+from dbkit.paging import STRATEGIES
+from dbkit.todo.dataset import read_shape
+
+
+def add_command(commands: Any) -> None:
+    """Add it to the subparsers of a command line."""
+    command = commands.add_parser(
+        "bench",
+        help="time each strategy on each stack, without Locust",
+        description="Read pages with each strategy on each stack, psycopg in threads and the others under asyncio, and "
+        "time it. Every strategy reads its pages once before, unmeasured.",
+    )
+    command.set_defaults(command=_run)
+    command.add_argument(
+        "--pages",
+        type=whole_number(1),
+        default=25,
+        metavar="<number>",
+        help="pages to read, from the first on; after the dataset's last one, the first again; default 25",
+    )
+    command.add_argument(
+        "--concurrency",
+        type=whole_number(1),
+        default=10,
+        metavar="<number>",
+        help="pages read at a time: threads, or tasks that a semaphore lets through; default 10",
+    )
+    command.add_argument("--stack", choices=BENCH_STACKS, help="this stack alone; default all")
+    command.add_argument("--strategy", choices=tuple(STRATEGIES), help="this strategy alone; default all")
+    add_page_size(command)
+    add_database_url(command)
+    add_settings(command)
+
+
+def _run(options: argparse.Namespace) -> None:
+    database = options.database_url or find_database()
+    settings = read_settings(options)
+    pages_there = read_shape(database).pages(options.page_size)
+    workload = Workload(
+        # after the last page the first again, so that every page has something to read
+        pages=tuple(number % pages_there for number in range(options.pages)),
+        page_size=options.page_size,
+        concurrency=options.concurrency,
+        settings=settings,
+    )
+    check_connections(database, workload)
+    # it warns of each statement that is cancelled because another page failed, or on Ctrl-C
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+    print(f"{options.pages} pages of {options.page_size} todos, {options.concurrency} at a time, from {database}")
+    print(f"pool {settings.pool_size} + {settings.max_overflow}, end {settings.end}, session close {settings.close}")
+    if options.concurrency > settings.pool_capacity:
+        print(f"pages wait for a connection: the pool has {settings.pool_capacity} for {options.concurrency} at a time")
+    elif options.concurrency > settings.pool_size:
+        print(f"pages open connections and close them again: the pool keeps {settings.pool_size}; see --pool-size")
+    for stack in [options.stack] if options.stack else BENCH_STACKS:
+        units = "threads" if stack == "psycopg-threads" else "asyncio tasks"
+        print(f"\n{stack}, {options.concurrency} {units}", flush=True)
+        for timing in bench(database, stack, [options.strategy] if options.strategy else STRATEGIES, workload):
+            print(timing, flush=True)

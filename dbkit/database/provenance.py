@@ -1,0 +1,74 @@
+"""What a result was measured on: versions, the server and its settings, the machine. Never a password.
+
+A result is only worth as much as what is known of how it came about; this is kept with it. Which options were chosen is
+added by the callers, who know them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from dbkit.database.settings import Settings
+from dbkit.database.url import DatabaseUrl
+from dbkit.measure.machine import CORES
+
+PACKAGES = ("dbkit", "SQLAlchemy", "psycopg", "asyncpg", "locust", "gevent", "uvloop")
+
+SERVER_SETTINGS = (
+    "effective_cache_size",
+    "fsync",
+    "jit",
+    "max_connections",
+    "max_parallel_workers_per_gather",
+    "plan_cache_mode",
+    "random_page_cost",
+    "shared_buffers",
+    "synchronous_commit",
+    "work_mem",
+)
+"""PostgreSQL settings that change how fast a page is read."""
+
+
+def describe_client() -> dict[str, Any]:
+    """This process and its machine: versions, processor, cores, and when."""
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": CORES,
+    }
+
+
+def describe_server(database: DatabaseUrl, settings: Sequence[str] = SERVER_SETTINGS) -> dict[str, Any]:
+    """The server of `database`: version, settings, and where it is. Raises psycopg.Error."""
+    with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
+        version = connection.execute("SELECT current_setting('server_version')").fetchone()
+        assert version is not None
+        rows = connection.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY name", [list(settings)]
+        ).fetchall()
+    return {"database": str(database), "postgresql": version[0], "settings": dict(rows)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

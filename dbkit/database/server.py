@@ -1,0 +1,122 @@
+"""A database server: whether it can be used, and what it costs the machine that it is on."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from dbkit.database.settings import Settings
+from dbkit.database.url import URL_VARIABLE, DatabaseUrl
+from dbkit.errors import DbkitError
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server says of itself."""
+
+    version: str
+    connections_allowed: int
+    """Connections that an ordinary user may hold altogether: `max_connections` less those reserved."""
+
+
+def check_server(database: DatabaseUrl) -> ServerInfo:
+    """Connect once. Raises DbkitError, saying what to put right, where that fails."""
+    try:
+        with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
+            row = connection.execute(
+                "SELECT current_setting('server_version'), current_setting('max_connections')::int"
+                " - current_setting('superuser_reserved_connections')::int"
+                " - coalesce(current_setting('reserved_connections', true)::int, 0)"
+            ).fetchone()
+    except (psycopg.Error, UnicodeError) as error:  # UnicodeError: a host name that no name could be
+        raise DbkitError(f"cannot use {database}: {_reason(error)}") from None
+    assert row is not None
+    return ServerInfo(version=row[0], connections_allowed=row[1])
+
+
+def _reason(error: Exception) -> str:
+    """The server's or libpq's own words on one line, and what to do about the common ones."""
+    message = " ".join(str(error).split())
+    # the last attempt of several addresses is told last; the words before "failed:" only repeat the URL
+    message = message.rsplit("failed: ", 1)[-1].partition(" Is the server running")[0]
+    hints = {
+        r"password|authentication|no pg_hba": "check user and password",
+        r"database .* does not exist": "create it with createdb, or name another",
+        r"role .* does not exist": "check the user",
+        r"refused|timeout|resolve|No such file|unreachable|not known": "is the server running there?",
+    }
+    hint = next((hint for pattern, hint in hints.items() if re.search(pattern, message)), "check the URL")
+    return f"{message}; {hint} (--database-url or {URL_VARIABLE})"
+
+
+class ServerProcesses:
+    """The processes of a PostgreSQL server on this machine."""
+
+    def __init__(self, postmaster: psutil.Process) -> None:
+        self._postmaster = postmaster
+
+    @classmethod
+    def find(cls, database: DatabaseUrl) -> ServerProcesses | None:
+        """The server of `database`, or None where it is not (known to be) on this machine."""
+        if not (database.is_socket or _is_loopback(database.host)):
+            return None
+        with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
+            row = connection.execute("SELECT pg_backend_pid()").fetchone()
+            assert row is not None
+            try:
+                postmaster = psutil.Process(row[0]).parent()
+            except psutil.NoSuchProcess:
+                return None  # behind a forwarded port, or in a container: its pids are not ours
+        if postmaster is None or not postmaster.name().startswith(("postgres", "postmaster")):
+            return None
+        return cls(postmaster)
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds of the server so far, those of ended backends included; None once it has gone.
+
+        To the nanosecond, where the system has that: psutil's times tick in hundredths of a second, and would lose the
+        short statements of many backends. A backend that ends between two looks at the list would be missed or counted
+        twice, so the reading is taken again until the list of processes stays the same. Takes some 10 ms.
+        """
+        try:
+            while True:
+                before = {child.pid for child in self._postmaster.children()}
+                children = self._postmaster.children()
+                ended = self._postmaster.cpu_times()
+                total_s = ended.children_user + ended.children_system
+                total_s += sum(_read_cpu_s(process) for process in (self._postmaster, *children))
+                if before == {child.pid for child in self._postmaster.children()}:
+                    return total_s
+        except psutil.NoSuchProcess:
+            return self.cpu_s() if self._postmaster.is_running() else None
+
+    def cpu_s_since(self, before_s: float | None) -> float | None:
+        """CPU seconds since a reading of `cpu_s`; None where one of the two is unknown, or the later one is less.
+
+        It can be: what a backend used is read in another way once the backend has ended.
+        """
+        now_s = self.cpu_s()
+        return None if before_s is None or now_s is None or now_s < before_s else now_s - before_s
+
+
+def _read_cpu_s(process: psutil.Process) -> float:
+    """CPU seconds that a process of one thread has used so far."""
+    with suppress(OSError, ValueError, IndexError):
+        # time on a core, time waiting for one, turns: the kernel's scheduler/sched-stats; all 0 where it keeps none
+        if used_ns := int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]):
+            return used_ns / 1e9
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,169 @@
+"""The web form's side of starting a run: what Locust would let through unchecked is checked here.
+
+Which options there are, and which go together, is `dbkit.load.options`'s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Response, jsonify, request
+from locust import LoadTestShape, User
+from locust.argument_parser import default_args_dict, get_parser
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, STATE_STOPPED
+from locust.util.timespan import parse_timespan
+from locust.web import WebUI
+
+from dbkit.cli.arguments import read_settings
+from dbkit.errors import DbkitError
+from dbkit.load.conductor import RoundsShape
+from dbkit.load.options import check_together
+from dbkit.load.state import Load
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+LAST_RUN_TIMEOUT_S = 30
+"""How long to wait until the last run's results are written."""
+LOCUST_FORM_FIELDS = frozenset(
+    {"user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile"}
+)
+"""Fields that Locust's own form posts, and checks itself."""
+
+
+def guard_web_form(web_ui: WebUI, load: Load) -> None:
+    """Have the web UI refuse a run with bad values, and whatever another site's page asks for.
+
+    Locust's form posts text, ignores the options' types and choices, and would set any option by its name; and its
+    server lets the pages of every origin read its answers. A browser names no origin where its own page's is asked.
+    """
+
+    def refuse_bad_values() -> Response | None:
+        if request.method != "POST" or request.endpoint != "locust.swarm":
+            return None
+        reason = _reason_against_form(web_ui, load)
+        return None if reason is None else _refusal(reason)
+
+    def refuse_other_sites() -> Response | None:
+        origin = request.headers.get("Origin")
+        if origin is None:
+            return None
+        # on loopback a foreign name would be one that its owner has pointed at this machine
+        is_foreign_name = web_ui.host in LOOPBACK_NAMES and urlsplit(origin).hostname not in LOOPBACK_NAMES
+        if urlsplit(origin).netloc == request.host and not is_foreign_name:
+            return None
+        return _refusal(f"a page of another site ({origin}) may not do this", status=403)
+
+    assert web_ui.app is not None
+    web_ui.app.before_request(refuse_other_sites)
+    web_ui.app.before_request(refuse_bad_values)
+    _leave_out_what_misleads(web_ui)
+
+
+def _reason_against_form(web_ui: WebUI, load: Load) -> str | None:
+    """Why a run with the posted values would not do, or None."""
+    environment: Any = load.environment
+    runner = environment.runner
+    if runner.state == STATE_STOPPED:  # its results may still be to be written, and its schedule to end
+        load.written.wait(LAST_RUN_TIMEOUT_S)
+        if runner.shape_greenlet is not None:
+            runner.shape_greenlet.join(LAST_RUN_TIMEOUT_S)
+    if isinstance(environment.shape_class, RoundsShape) and runner.shape_greenlet is not None:
+        return "rounds are running; stop them before starting others"
+    # of Locust's own some are not marked as hidden, though the form shows none of them
+    hidden = default_args_dict().keys() | {"help"}
+    shown = {name: option for name, option in get_parser().args_included_in_web_ui.items() if name not in hidden}
+    posted: dict[str, Any] = {}
+    for name, value in request.form.items():
+        if name in LOCUST_FORM_FIELDS:
+            continue
+        if name not in shown:
+            return f"{name} cannot be set from the web form; give it on the command line"
+        try:
+            posted[name] = _read_value(shown[name], value)
+        except (argparse.ArgumentTypeError, ValueError) as error:
+            return f"--{name.replace('_', '-')}: {error}"
+    posted["run_time"] = request.form.get("run_time")
+    with suppress(ValueError):  # Locust says itself what is no number
+        posted["num_users"] = int(request.form.get("user_count", load.options.num_users or 1))
+    options = argparse.Namespace(**vars(load.options) | posted)
+    try:
+        user_classes, shape = environment.user_classes_by_name, environment.shape_class
+        if web_ui.userclass_picker_is_active:
+            user_classes, shape = _picked_classes(environment), _picked_shape(environment)
+            if runner.state in (STATE_SPAWNING, STATE_RUNNING) and user_classes != environment.user_classes_by_name:
+                return "a test of other classes is running; stop it before choosing these"
+        if isinstance(shape, RoundsShape) and not runner.worker_count:
+            return "no worker is connected; start some with locust --worker"
+        check_together(options, user_classes, in_rounds=isinstance(shape, RoundsShape))
+        load.check(read_settings(options), user_classes.values())
+    except DbkitError as mistake:
+        return str(mistake)
+    _plan(load, posted["run_time"])
+    return None
+
+
+def _plan(load: Load, run_time: str | None) -> None:
+    """Take over when Locust will stop the test: after `run_time` from now, where one is posted."""
+    if not run_time:
+        load.options.run_time = None  # Locust would keep the last run's, and not obey it
+    runner = load.environment.runner
+    if runner is not None and runner.state in (STATE_SPAWNING, STATE_RUNNING):
+        with suppress(ValueError):  # Locust says itself what is no time
+            load.planned_s = time.perf_counter() - load.began_s + parse_timespan(run_time) if run_time else None
+
+
+def _picked_classes(environment: Any) -> dict[str, type[User]]:
+    """The classes that Locust would take. Raises DbkitError for one that is not there."""
+    available = environment.available_user_classes or {}
+    names = request.form.getlist("user_classes")
+    if unknown := [name for name in names if name not in available]:
+        raise DbkitError(f"there is no user class {', '.join(unknown)}; choose from {', '.join(sorted(available))}")
+    if not names and environment.runner is not None and environment.runner.state in (STATE_SPAWNING, STATE_RUNNING):
+        return dict(environment.user_classes_by_name)
+    return {name: available[name] for name in names or available}
+
+
+def _picked_shape(environment: Any) -> LoadTestShape | None:
+    """The shape that Locust would take. Raises DbkitError where classes made for rounds would run at once."""
+    available = environment.available_shape_classes or {}
+    shape = available.get(request.form.get("shape_class", ""))
+    if shape is None and (rounds := [name for name, each in available.items() if isinstance(each, RoundsShape)]):
+        raise DbkitError(f"without its shape this locustfile would run all classes at once; choose {rounds[0]}")
+    return shape
+
+
+def _leave_out_what_misleads(web_ui: WebUI) -> None:
+    """Have the form not ask for a host, which no page has, and the class picker not offer the shape "Default".
+
+    That one stands first and means none, and classes made for rounds would run at once.
+    """
+    update: Callable[[], None] = web_ui.update_template_args
+
+    def update_and_leave_out() -> None:
+        update()
+        web_ui.template_args["missing_host_warning"] = False
+        available = web_ui.environment.available_shape_classes or {}
+        if any(isinstance(shape, RoundsShape) for shape in available.values()):
+            web_ui.template_args["available_shape_classes"] = sorted(available)
+
+    web_ui.update_template_args = update_and_leave_out  # type: ignore[method-assign]
+
+
+def _read_value(option: argparse.Action, text: str) -> Any:
+    """What the command line would make of `text`. Raises ArgumentTypeError or ValueError where it would refuse it."""
+    value = option.type(text) if callable(option.type) else text
+    if option.choices is not None and value not in option.choices:
+        raise ValueError(f"{text!r} is no good; choose from {', '.join(map(str, option.choices))}")
+    return value
+
+
+def _refusal(message: str, status: int = 200) -> Response:
+    # Locust's form shows the message of a 200 only
+    response = jsonify({"success": False, "message": message, "host": None})
+    response.status_code = status
+    return response

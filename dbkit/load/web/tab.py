@@ -1,0 +1,200 @@
+"""The Strategies tab in Locust's web UI: the result as it comes in, charts of it, and downloads.
+
+Locust lets a tab hold tables of its own kind only, so that its page gets a script (`view/tab.js`) which mounts beside
+Locust's application, follows its tabs, and asks here for what is new. All that it needs is served from here. What is
+shown is `dbkit.load.results`'s, how it looks `dbkit.output.view`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Response, make_response, request, send_file
+from locust.runners import MasterRunner
+from locust.web import WebUI
+
+from dbkit.analysis.result import Result
+from dbkit.analysis.slot import Row
+from dbkit.load.conductor import Conductor, RoundsShape
+from dbkit.load.results import Results
+from dbkit.load.state import Load
+from dbkit.measure.tally import SHOWN_PARTS
+from dbkit.output import view
+from dbkit.output.csv_files import FILES
+from dbkit.output.html import report
+from dbkit.output.looks import looks
+from dbkit.output.markdown import summary
+
+TAB = {"title": "Strategies", "key": "strategies"}
+
+MOUNT = """
+<link rel="stylesheet" href="./dbkit/style.css" />
+<link rel="stylesheet" href="./dbkit/tab.css" />
+<script defer src="./dbkit/tab.js"></script>
+"""
+"""What Locust's page gets, at its end."""
+
+DOWNLOADS: dict[str, Callable[[Result], str]] = {
+    "report.html": lambda result: report(result.as_json()),
+    "summary.md": lambda result: summary(result.as_json()),
+    **FILES,
+}
+MIME_TYPES = {"html": "text/html", "md": "text/markdown", "csv": "text/csv", "json": "application/json"}
+WRITTEN_TIMEOUT_S = 30
+"""How long a download waits for what still belongs to a result that has just ended."""
+
+
+class StrategiesTab:
+    """Adds the tab to `web_ui`."""
+
+    def __init__(self, web_ui: WebUI, load: Load, conductor: Conductor, results: Results) -> None:
+        self._load = load
+        self._conductor = conductor
+        self._results = results
+        self._shown = "null"
+        """The result as the tab gets it, of `_shown_version`."""
+        self._shown_version = "none"
+        app = web_ui.app
+        assert app is not None
+        web_ui.template_args["extended_tabs"] = [*web_ui.template_args.get("extended_tabs", []), TAB]
+        routes = Blueprint("dbkit", __name__, url_prefix=f"{load.options.web_base_path or ''}/dbkit")
+        for path, answer in {
+            "/state": self._state,
+            "/download/<name>": self._download,
+            "/plotly.js": _plotly,
+            "/<name>": _asset,
+        }.items():
+            routes.add_url_rule(path, answer.__name__, web_ui.auth_required_if_enabled(answer))
+        app.register_blueprint(routes)
+        app.after_request(_mount)
+
+    def on_slot_ended(self) -> None:
+        """Make what the tab shows, where no page is in flight."""
+        self._results.on_slot_ended()
+        self._show()
+
+    def _state(self) -> Response:
+        """Where the run stands, and the result if it is another than the asker's `version`."""
+        self._results.so_far()
+        self._show()
+        known = request.args.get("version") == self._shown_version
+        runner: Any = self._load.environment.runner
+        about = {"version": self._shown_version, "state": runner.state, "status": self._status()}
+        # the result is JSON already, perhaps much of it
+        body = f'{json.dumps(about)[:-1]}, "result": {"null" if known else self._shown}}}'
+        return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
+
+    def _download(self, name: str) -> Response:
+        if name not in DOWNLOADS:
+            return make_response(f"there is no {name}; there are {', '.join(DOWNLOADS)}\n", 404)
+        if self._results.finished:
+            self._load.written.wait(WRITTEN_TIMEOUT_S)
+
+        def make() -> tuple[Result | None, str]:
+            result = self._results.whole_so_far()
+            return result, "" if result is None else DOWNLOADS[name](result)
+
+        result, content = self._conductor.between_slots(make)
+        if result is None:
+            return make_response("nothing has been measured yet; start a run\n", 404)
+        response = make_response(content)
+        response.mimetype = MIME_TYPES[name.rpartition(".")[2]]
+        measured_at = re.sub("[^0-9]", "", str(result.measured_on["measured_at"])[:19])
+        response.headers["Content-Disposition"] = f"attachment; filename=dbkit_{measured_at}_{name}"
+        return response
+
+    def _show(self) -> None:
+        if self._shown_version == self._results.version:
+            return
+        self._shown_version = self._results.version
+        result = self._results.result
+        self._shown = "null" if result is None else json.dumps(self._content(result))
+
+    def _content(self, result: Result) -> Row:
+        # a class may have been measured only in slots that do not count
+        styles = looks([*result.strategies, *result.slots])
+        macros: Any = view.templates().get_template("tab.html").module
+        recent = {} if self._results.finished else self._load.recorder.timeline.recent_parts_ms()
+        return {
+            # that it is still running, the first warning, is what the status says
+            "above": macros.above(result, result.warnings[result.state == "running" :], styles),
+            "below": macros.below(result, styles, self._results.finished),
+            "looks": styles,
+            "strategies": result.strategies,
+            "parts": [
+                {name: (recent.get(row["user_class"]) or row)[name] for name in SHOWN_PARTS}
+                | {"user_class": row["user_class"]}
+                for row in result.strategies
+            ],
+            "parts_are_recent": bool(recent),
+            "verdicts": [verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"],
+            "slots": [{name: row[name] for name in view.CHARTED_OF_SLOTS} for row in result.slots],
+            "timeline": result.timeline,
+        }
+
+    def _status(self) -> Row:
+        """What the run is doing, in words, and how far it is, 0 to 1; None where that is not known."""
+        load, standing = self._load, self._conductor.standing
+        runner: Any = load.environment.runner
+        if standing is not None:
+            words = (
+                f"round {standing.round} of {standing.rounds} · slot {standing.slot} of {standing.slots}:"
+                f" {standing.user_class}, {standing.phase} · about {_duration(standing.left_s)} left"
+            )
+            return {"words": words, "done": 1 - standing.left_s / (standing.slots * standing.slot_s)}
+        if self._results.finished:
+            if self._results.result is None:
+                return {"words": "nothing has been measured yet", "done": None}
+            if not load.written.is_set():
+                return {"words": "the run has ended; asking the server for the plans of its statements", "done": None}
+            return {"words": "the run has ended", "done": None}
+        if isinstance(load.environment.shape_class, RoundsShape):
+            return {"words": "the rounds begin or end", "done": None}
+        ran_s = time.perf_counter() - load.began_s
+        words = f"{runner.user_count} users · running for {_duration(ran_s)} · {_busiest(runner)}"
+        if load.planned_s:
+            left_s = max(load.planned_s - ran_s, 0)
+            return {"words": f"{words} · {_duration(left_s)} left", "done": min(ran_s / load.planned_s, 1.0)}
+        return {"words": words, "done": None}
+
+
+def _asset(name: str) -> Response:
+    if name not in ("charts.js", "style.css", "tab.css", "tab.js"):
+        return make_response("", 404)
+    response = make_response(view.source(name))
+    response.mimetype = "text/css" if name.endswith(".css") else "text/javascript"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def _plotly() -> Response:
+    """The charting library, some 5 MB that a browser asks for once."""
+    import plotly  # takes a moment, in every worker and headless run as well if it stood above
+
+    return send_file(Path(plotly.__file__).with_name("package_data") / "plotly.min.js", max_age=86400)
+
+
+def _mount(response: Response) -> Response:
+    if request.endpoint == "locust.index" and response.status_code == 200:
+        head, end, tail = response.get_data(as_text=True).rpartition("</body>")
+        response.set_data(f"{head}{MOUNT}{end}{tail}")
+    return response
+
+
+def _busiest(runner: Any) -> str:
+    """How busy the load is, which bends every strategy once it comes near a whole core."""
+    if isinstance(runner, MasterRunner):
+        percent = max((client.cpu_usage for client in runner.clients.values()), default=0)
+    else:
+        percent = runner.current_cpu_usage
+    return f"load process at {percent:.0f} % of a core"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,170 @@
+"""Page costs added up: counts, parts, and the distribution of response times at three significant digits.
+
+Tallies of parts of a load, such as those of several workers, merge in any order to the tally of the whole. Which
+pages go into which tally is left to the callers.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from dbkit.measure.cost import COUNTS, PARTS
+
+SHOWN_PARTS = {
+    "queue_ms": "queue",
+    "pool_ms": "pool",
+    "connect_ms": "connect",
+    "server_wait_ms": "db",
+    "answer_wait_ms": "answer wait",
+    "client_ms": "client",
+}
+"""The parts as they are shown, with their names there: what `db_parts` gives stands in the place of `db_ms`."""
+
+
+def db_parts(db_ms: float | None, answer_wait_ms: float | None) -> dict[str, float | None]:
+    """The two parts of `db_ms`: `answer_wait_ms`, and the rest, all of it where that is not known."""
+    rest_ms = None if db_ms is None else max(db_ms - (answer_wait_ms or 0), 0.0)
+    return {"server_wait_ms": rest_ms, "answer_wait_ms": answer_wait_ms}
+
+
+def three_digits(ms: float) -> float:
+    """A time rounded to three significant digits, and to no less than a tenth of a microsecond."""
+    if ms < 0.001:
+        return round(ms, 4)
+    return round(ms, 2 - math.floor(math.log10(ms)))
+
+
+@dataclass
+class Distribution:
+    """How often each time occurred. Sum and maximum are exact, percentiles to three significant digits."""
+
+    counts: Counter[float] = field(default_factory=Counter)
+    sum_ms: float = 0.0
+    max_ms: float = 0.0
+
+    def add(self, ms: float) -> None:
+        """Count one time."""
+        self.counts[three_digits(ms)] += 1
+        self.sum_ms += ms
+        if ms > self.max_ms:
+            self.max_ms = ms
+
+    def merge(self, other: Distribution) -> None:
+        """Count all that `other` counted."""
+        self.counts.update(other.counts)
+        self.sum_ms += other.sum_ms
+        self.max_ms = max(self.max_ms, other.max_ms)
+
+    @property
+    def mean_ms(self) -> float | None:
+        """None where nothing was counted."""
+        total = self.counts.total()
+        return self.sum_ms / total if total else None
+
+    def percentile(self, share: float) -> float | None:
+        """The shortest time that at least `share` (0 to 1) of all did not exceed; None where nothing was counted."""
+        return next(iter(self.percentiles([share])), None)
+
+    def percentiles(self, shares: Sequence[float]) -> list[float]:
+        """`percentile` of each of the `shares`, in one pass; empty where nothing was counted."""
+        times = sorted(self.counts)
+        if not times:
+            return []
+        so_far = list(accumulate(map(self.counts.__getitem__, times)))
+        return [times[bisect_left(so_far, math.ceil(share * so_far[-1]))] for share in shares]
+
+
+@dataclass
+class Tally:
+    """What many pages cost together."""
+
+    pages: int = 0
+    """Pages that came back, failed ones included."""
+    failures: int = 0
+    """Pages that failed; what they cost is in no sum and no distribution."""
+    measured_pages: float = 0.0
+    """Pages that did not fail, each by the share of its time that lies in the measured time."""
+    unfinished: int = 0
+    """Pages that were cut off, in none of the other figures."""
+    think_ms: float = 0.0
+    """The users' think time before all pages, failed ones included."""
+    failed_ms: float = 0.0
+    """The response times of the pages that failed."""
+    sums: Counter[str] = field(default_factory=Counter)
+    """The `dbkit.measure.cost.COUNTS` of all pages that did not fail, added up."""
+    parts_ms: Counter[str] = field(default_factory=Counter)
+    """The `dbkit.measure.cost.PARTS` of those pages, added up."""
+    response: Distribution = field(default_factory=Distribution)
+    """Their response times."""
+
+    @property
+    def good_pages(self) -> int:
+        """Pages that came back and did not fail."""
+        return self.pages - self.failures
+
+    def mean_ms(self, part: str) -> float | None:
+        """The mean a page of one of the `dbkit.measure.cost.PARTS`; None where no page succeeded."""
+        return self.parts_ms[part] / self.good_pages if self.good_pages else None
+
+    def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
+        """Add one page; `cost` is `PageCost.as_dict()`, and the `think_ms` before the page."""
+        self.pages += 1
+        self.think_ms += cost["think_ms"]
+        if failed:
+            self.failures += 1
+            self.failed_ms += response_ms
+            return
+        self.response.add(response_ms)
+        sums, parts_ms = self.sums, self.parts_ms
+        for name in COUNTS:
+            sums[name] += cost[name]  # type: ignore[assignment]
+        for name in PARTS:
+            parts_ms[name] += cost[name]  # type: ignore[assignment]
+
+    def merge(self, other: Tally) -> None:
+        """Add all that `other` holds."""
+        self.pages += other.pages
+        self.failures += other.failures
+        self.unfinished += other.unfinished
+        self.think_ms += other.think_ms
+        self.failed_ms += other.failed_ms
+        self.measured_pages += other.measured_pages
+        self.sums.update(other.sums)
+        self.parts_ms.update(other.parts_ms)
+        self.response.merge(other.response)
+
+    def as_message(self) -> dict[str, Any]:
+        """All of it in plain values, for sending."""
+        return {
+            "pages": self.pages,
+            "failures": self.failures,
+            "unfinished": self.unfinished,
+            "think_ms": self.think_ms,
+            "failed_ms": self.failed_ms,
+            "measured_pages": self.measured_pages,
+            "sums": dict(self.sums),
+            "parts_ms": dict(self.parts_ms),
+            "response": [dict(self.response.counts), self.response.sum_ms, self.response.max_ms],
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Tally:
+        """What `as_message` was made of."""
+        counts, sum_ms, max_ms = message["response"]
+        return cls(
+            pages=message["pages"],
+            failures=message["failures"],
+            unfinished=message["unfinished"],
+            think_ms=message["think_ms"],
+            failed_ms=message["failed_ms"],
+            measured_pages=message["measured_pages"],
+            sums=Counter(message["sums"]),
+            parts_ms=Counter(message["parts_ms"]),
+            response=Distribution(Counter(counts), sum_ms, max_ms),
+        )

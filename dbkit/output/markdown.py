@@ -1,0 +1,73 @@
+"""A result as a few lines of Markdown: for a comment on a pull request, or the page of a CI job.
+
+For the words see `dbkit.analysis.headline`, for the figures `dbkit.analysis.result`; everything else is in the report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from dbkit.analysis.formats import number
+from dbkit.output.view import templates
+
+
+def summary(content: Mapping[str, Any]) -> str:
+    """Markdown as GitHub renders it, from the content of a comparison's JSON file."""
+    text = templates().get_template("summary.md").render(content=content, facts=facts(content), md=_escaped)
+    return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def facts(content: Mapping[str, Any]) -> dict[str, str]:
+    """When, on what and with which options a result was measured, in a few words each; what is unknown is left out."""
+    measured_on = content["measured_on"]
+    server = measured_on.get("server") or {}
+    options = measured_on.get("options") or {}
+    packages = measured_on.get("packages") or {}
+    # as in the headline: there may have been fewer than the option asked for
+    users = [row["users"] for row in content["strategies"] if row["users"] is not None]
+    told = {
+        "measured": _time(measured_on.get("measured_at")),
+        "server": _with("PostgreSQL {}", server.get("postgresql")),
+        "users": _with("{}", max(users, default=options.get("num_users"))),
+        "rounds": _with("{} of {} s a class", options.get("rounds"), options.get("slot_time"))
+        if content["slots"]
+        else None,
+        "pages": _with("{} todos, {} order", options.get("page_size"), options.get("page_order")),
+        "think time": _with("{} s", options.get("think_time") or None),
+        "pages end by": _with("{}", options.get("end")),
+        "pool": _with("{} + {} connections", options.get("pool_size"), options.get("max_overflow")),
+        "processes": _with("{}", options.get("processes")),
+        "machine": _with("{}, {} cores", measured_on.get("processor"), measured_on.get("cores")),
+        "versions": ", ".join(
+            f"{name} {version}"
+            for name, version in {"Python": measured_on.get("python"), **packages}.items()
+            if version and name != "dbkit"
+        ),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _with(words: str, *values: object) -> str | None:
+    """The words with the values in them, where all are known."""
+    if any(value is None for value in values):
+        return None
+    return words.format(*(number(value) if isinstance(value, float) else value for value in values))
+
+
+def _time(text: str | None) -> str | None:
+    """`2026-11-22T14:45:24+00:00` as `22 Nov 2026, 14:45 UTC`."""
+    if text is None:
+        return None
+    time = datetime.fromisoformat(text)
+    zone = time.strftime("%Z") or "local time"
+    return f"{time.day} {time:%b %Y, %H:%M} {zone}"
+
+
+def _escaped(text: object) -> str:
+    """Text as it stands, on one line: none of it is Markdown, HTML or the end of a table's cell."""
+    one_line = " ".join(str(text).split())
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|~!&$@])", r"\\\1", one_line)
+    return re.sub(r"^(\d*)([-+=.)])(?=[\s=]|$)", r"\1\\\2", escaped)  # what would begin a list, or underline a heading

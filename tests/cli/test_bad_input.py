@@ -1,0 +1,232 @@
+"""What the user can put right: one line that says how, exit code 2, before any user starts, and no process left."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from dbkit.database.url import DatabaseUrl
+from dbkit.todo.dataset import Shape, create
+from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY, free_port, locust
+
+SECRET = "s3cret"
+OTHER = f"mysql://user:{SECRET}@127.0.0.1/shop"
+MALFORMED = f"postgresql://user:{SECRET}@127.0.0.1:port/shop"
+SHORT_RUN = ("-u", "2", "-r", "2", "-t", "2s")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A mistake, and a part of the line that tells it."""
+
+    said: str
+    arguments: tuple[str, ...] = ()
+    database: str = "good"
+    """Which of the URLs that the fixture knows, or a URL, by variable."""
+    environment: dict[str, str] = field(default_factory=dict)
+    configuration: str = ""
+    """Lines of a configuration file."""
+    command: tuple[str, ...] = LOCUST
+
+
+PSYCOPG_FIRST = "psycopg was imported before gevent patched the process"
+LOCUST_AFTER_PSYCOPG = "import psycopg; from locust.main import main; main()"
+
+CASES = {
+    # The database
+    "unreachable host": Case("is the server running there?", database="unreachable"),
+    "unreachable host, two processes": Case(
+        "is the server running there?", ("--processes", "2"), database="unreachable"
+    ),
+    "wrong password": Case("check user and password", database="wrong password"),
+    "unknown database": Case("create it with createdb", database="unknown"),
+    "another database by flag": Case("'mysql'", ("--database-url", OTHER)),
+    "another database by variable": Case("'mysql'", database=OTHER),
+    "another database by file": Case("'mysql'", database="", configuration=f"database-url = {OTHER}"),
+    "malformed URL": Case("malformed", database=MALFORMED),
+    # The dataset
+    "no tables": Case("python seed.py", database="empty"),
+    "somebody else's schema": Case("without dbkit's mark", database="foreign"),
+    "a table missing": Case("damaged", database="without comments"),
+    # Options, each of which may come by any of three ways
+    "page size by flag": Case("--page-size: '0'", ("--page-size", "0")),
+    "page size by flag, two processes": Case("--page-size: '0'", ("--page-size", "0", "--processes", "2")),
+    "page size by variable": Case("--page-size: '-1'", environment={"DBKIT_PAGE_SIZE": "-1"}),
+    "page size by file": Case("--page-size: 'x'", configuration="page-size = x"),
+    "think time": Case("--think-time: '-1'", ("--think-time=-1",)),
+    "end of a page": Case("--end: invalid choice: 'foo'", ("--end", "foo")),
+    "page order": Case("--page-order: invalid choice: 'foo'", environment={"DBKIT_PAGE_ORDER": "foo"}),
+    # Pools
+    "pools too large": Case("lower --pool-size", ("-u", "200", "--pool-size", "30")),
+    "pools too large, two processes": Case(
+        "lower --pool-size", ("-u", "200", "--pool-size", "60", "--processes", "2", "PsycopgCore")
+    ),
+    "pools too large for the web UI": Case(
+        "lower --pool-size", ("--headful", "--web-port", str(free_port()), "--pool-size", "200", "PsycopgCore")
+    ),
+    # Files to be written at the end
+    "report into a file": Case("choose another place with --report", ("--report", "Makefile/report.html")),
+    "report onto a folder": Case("it is a folder; choose another place with --report", ("--report", "docs")),
+    "summary into a file": Case("choose another place with --summary", environment={"DBKIT_SUMMARY": "Makefile/x.md"}),
+    # The order of imports
+    "psycopg before gevent": Case(PSYCOPG_FIRST, command=(sys.executable, "-c", LOCUST_AFTER_PSYCOPG)),
+    "gevent told not to patch": Case(PSYCOPG_FIRST, environment={"LOCUST_SKIP_MONKEY_PATCH": "1"}),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    exit_code: int
+    stdout: str
+    stderr: str
+    leftovers: list[str]
+
+    @property
+    def lines(self) -> list[str]:
+        """What is said on stderr besides Locust's own log."""
+        return [line for line in self.stderr.splitlines() if line and not re.match(r"\[\d{4}-\d\d-\d\d ", line)]
+
+
+@contextmanager
+def scratch(server_url: str, statements: str, shape: Shape | None) -> Iterator[str]:
+    """A database of its own, with a dataset if a shape is given, then changed by the statements."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        if shape is not None:
+            create(DatabaseUrl.parse(url), shape, replace=False)
+        if statements:
+            with psycopg.connect(url) as scratch_connection:
+                scratch_connection.execute(statements)
+        yield url
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def urls(password_url: str, seeded_url: str) -> Iterator[dict[str, str]]:
+    """The databases that cases name."""
+    good, small = urlsplit(password_url), Shape(users=2, todos=3, comments=1)
+    with ExitStack() as exits:
+        yield {
+            "good": password_url,
+            "unreachable": f"postgresql://user:{SECRET}@127.0.0.1:1/shop",
+            "wrong password": password_url.replace(f":{SECRET}", f":other-{SECRET}"),
+            "unknown": good._replace(path="/no_such_database").geturl(),
+            "empty": exits.enter_context(scratch(seeded_url, "", None)),
+            "foreign": exits.enter_context(scratch(seeded_url, "CREATE SCHEMA dbkit", None)),
+            "without comments": exits.enter_context(scratch(seeded_url, "DROP TABLE dbkit.comment", small)),
+        }
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest, urls: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Outcome]]]:
+    """How the chosen cases end: run side by side, as each is one short process."""
+    folder = tmp_path_factory.mktemp("cases")
+
+    def run(name: str) -> Outcome:
+        case = CASES[name]
+        configuration = folder / f"{name}.conf"
+        configuration.write_text(case.configuration)
+        with locust(
+            folder / name,
+            *SHORT_RUN,
+            *(["--config", str(configuration)] if case.configuration else []),
+            *case.arguments,
+            url=urls.get(case.database, case.database) or None,
+            environment=case.environment,
+            command=case.command,
+        ) as process:
+            return Outcome(process.wait(), process.stdout, process.stderr, process.leftovers())
+
+    chosen = [
+        str(item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames
+    ]
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        yield {name: pool.submit(run, name) for name in chosen}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_is_told_on_one_line_before_any_user_starts(outcomes: dict[str, Future[Outcome]], name: str) -> None:
+    case, outcome = CASES[name], outcomes[name].result()
+    assert outcome.exit_code == 2, outcome.stderr
+    # each process that reads pages looks at the database for itself
+    assert len(set(outcome.lines)) == 1, outcome.stderr
+    assert len(outcome.lines) == 1 or "processes" in name, outcome.stderr
+    line = outcome.lines[0]
+    assert re.match(r"(dbkit|locust): error: ", line)
+    assert case.said in line
+    assert outcome.stdout == ""
+    for sign_of_a_start in ("pawn", "Ramping", "Traceback"):
+        assert sign_of_a_start not in outcome.stderr
+    assert SECRET not in outcome.stderr
+    assert outcome.leftovers == []
+
+
+def test_an_unknown_class_is_told_by_locust_itself(seeded_url: str, tmp_path: Path) -> None:
+    with locust(tmp_path / "run", "PsycopgJoinned", url=seeded_url) as run:
+        assert run.wait() == 1
+        assert "Unknown User(s): PsycopgJoinned" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("database", "said", "by"),
+    [
+        ("unreachable", "is the server running there?", "flag"),
+        ("wrong password", "check user and password", "variable"),
+        ("unknown", "create it with createdb", "flag"),
+        ("foreign", "without dbkit's mark", "variable"),
+        (OTHER, "'mysql'", "flag"),
+        (MALFORMED, "malformed", "variable"),
+    ],
+)
+def test_seeding_tells_a_mistake_on_one_line(
+    urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, database: str, said: str, by: str
+) -> None:
+    url = urls.get(database, database)
+    monkeypatch.setenv("DBKIT_DATABASE_URL", url if by == "variable" else "")
+    done = subprocess.run(
+        [sys.executable, "seed.py", *(["--database-url", url] if by == "flag" else [])],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"seed\.py: error: .+\n", done.stderr)
+    assert said in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_the_page_of_options_names_each_with_its_variable_and_default() -> None:
+    script = (
+        "import json, locust; from locust.argument_parser import get_empty_argument_parser as parser;"
+        "from dbkit.load.options import add_options; made = parser(); add_options(made); options = made._actions;"
+        "ours = [each for each in options if (each.env_var or '').startswith('DBKIT_')];"
+        "print(json.dumps([[each.option_strings[0], each.env_var, each.default] for each in ours]))"
+    )
+    printed = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    rows = [line for line in (REPOSITORY / "docs/options.md").read_text().splitlines() if line.startswith("| `--")]
+    options = json.loads(printed.stdout)
+    assert len(rows) == len(options) > 10
+    for (flag, variable, default), row in zip(options, rows, strict=True):
+        assert row.startswith(f"| `{flag}` | `{variable}` |")
+        shown = f"{default:g}" if isinstance(default, float) else default
+        assert default in (None, "", False) or f"default {shown}" in row

@@ -1,0 +1,914 @@
+"""The report opens offline, shows the figures to the digit and runs nothing that is in them; so does the summary."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise, product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from playwright.sync_api import Browser, expect
+
+from dbkit.analysis.condition import Condition, Users
+from dbkit.analysis.formats import limit, number, ratio
+from dbkit.analysis.result import FORMAT, MIXED_WARNING, Result, State, result_of_mixed_run, result_of_rounds
+from dbkit.analysis.slot import Slot, UserClass
+from dbkit.cli.main import main
+from dbkit.errors import DbkitError
+from dbkit.measure.cost import COUNTS, PARTS
+from dbkit.measure.tally import SHOWN_PARTS, Tally
+from dbkit.output.csv_files import FILES
+from dbkit.output.html import MOST_SLOTS, report
+from dbkit.output.json_file import read_comparison
+from dbkit.output.looks import looks
+from dbkit.output.markdown import summary
+from tests.browser import Tab, browser, browser_page
+from tests.slots import QUIET
+
+STACKS = ("psycopg", "psycopg-async", "asyncpg")
+ALL_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
+STRATEGIES = ("lazy", "selectin", "joined", "subquery", "core")
+CLASSES = {
+    name: UserClass(name, stack, strategy)
+    for stack in STACKS
+    for strategy in STRATEGIES
+    for name in [f"{stack.title().replace('-', '')}{strategy.title()}"]
+}
+MEASURED_ON = {
+    "measured_at": "2026-11-22T14:45:24+00:00",
+    "python": "3.11.7",
+    "packages": {"SQLAlchemy": "2.1.9"},
+    "processor": "a <processor>",
+    "cores": 2,
+    "server": {"database": "postgresql://dbkit@/dbkit", "postgresql": "18.4", "settings": {"work_mem": "4MB"}},
+    "options": {
+        "num_users": 10,
+        "page_size": 20,
+        "page_order": "random",
+        "rounds": 3,
+        "slot_time": 1.0,
+        "end": "commit",
+    },
+}
+STATEMENT = {
+    "sql": "SELECT title\nFROM todo WHERE id < %(id)s",
+    "parameters": '{"id": 20}',
+    "times": 21,
+    "plan": "Seq Scan on todo  (actual time=0.01..0.02 rows=20.00 loops=1)\nExecution Time: 0.0423 ms",
+    "execution_ms": 0.0423,
+    "note": None,
+}
+PLANS = [
+    {"strategy": strategy, "which": which, "page": page, "statements": [STATEMENT], "note": None}
+    for strategy in STRATEGIES
+    for which, page in (("typical", 50), ("last", 99))
+]
+HOSTILE = (
+    "<img src=x onerror=hacked=1>",
+    "</script><script>hacked=1</script>",
+    "\"><svg onload='hacked=1'>",
+    '<a href="javascript:hacked=1">%{x}</a>',
+    "{{ 7 * 7 }} &amp; <b>bold</b>",
+    "Ä世🐘" * 20,
+)
+
+
+def tally(pages: int, response_ms: float) -> Tally:
+    """Of pages that take from half to one and a half of that."""
+    made = Tally()
+    for place in range(pages):
+        ms = response_ms * (0.5 + place / pages)
+        shares = dict(zip(PARTS, (ms / 8, ms / 16, 0.0, ms / 2, ms * 5 / 16), strict=True))
+        cost = {**dict.fromkeys(COUNTS, 2.0), "rows": 40.0, "think_ms": 3.0, **shares}
+        made.add(cost, ms, failed=False)
+    made.measured_pages = pages
+    return made
+
+
+def rounds_of(user_classes: Sequence[UserClass], rounds: int = 3, planned_slots: int | None = None) -> Result:
+    """Complete rounds, in which every class serves a tenth fewer pages than the one before it, and drifts a little."""
+    slots: list[Slot] = []
+    for round_number in range(1, rounds + 1):
+        for place, user_class in enumerate(user_classes):
+            pages = round(200 * 0.9**place * (1 + ((place * 7 + round_number * 5) % 11) / 200))
+            steal = ((place + round_number) % 5) / 25
+            slots.append(
+                Slot(
+                    len(slots),
+                    round_number,
+                    Condition(user_class.name, Users(10)),
+                    began_s=len(slots) * 1.3,
+                    server_cpu_s=0.1,
+                    server_seconds=1.3,
+                    server_machine="here",
+                    processes=[replace(QUIET, cpu_s=0.9, lane_lag_ms=2.0, cores=2, busy_share=0.6, steal_share=steal)],
+                    measured=tally(pages, 10_000 / pages),
+                    warm_up=tally(10, 30),
+                    replaced=len(slots) == 1,
+                )
+            )
+    result = result_of_rounds(
+        slots,
+        {user_class.name: user_class for user_class in user_classes},
+        end="rollback",
+        planned_slots=len(slots) - 1 if planned_slots is None else planned_slots,
+        measured_on=MEASURED_ON,
+    )
+    result.plans = PLANS
+    return result
+
+
+def mixed_run(user_classes: Sequence[UserClass]) -> Result:
+    windows = 4
+    return result_of_mixed_run(
+        {user_class.name: tally(100 + place, 20) for place, user_class in enumerate(user_classes)},
+        {user_class.name: user_class for user_class in user_classes},
+        seconds=8,
+        users=20,
+        chosen=2,
+        end="rollback",
+        measured_on=MEASURED_ON,
+        timeline={
+            "window_s": 2.0,
+            "began_s": [0.0, 1.5, 3.5, 5.5],
+            "users": [5, 10, None, 20],
+            "classes": {
+                user_class.name: {
+                    "pages_per_s": [1.5] * (windows - 1) + [None],
+                    "p95_ms": [None] + [20.0] * (windows - 1),
+                }
+                for user_class in user_classes
+            },
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def full() -> Result:
+    return rounds_of([*CLASSES.values()])
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def full_tab(chromium: Browser, full: Result, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """The report of `full`, opened once for all who only look."""
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path_factory.mktemp("report"), full.as_json())
+        yield tab
+
+
+def opened(tab: Tab, folder: Path, content: dict[str, Any]) -> str:
+    """Open the report of `content` as a file; its address."""
+    path = folder / "run_report.html"
+    path.write_text(report(json.loads(json.dumps(content))), encoding="utf-8")
+    tab.page.goto(path.as_uri())
+    return path.as_uri()
+
+
+def table(tab: Tab, selector: str) -> list[list[str]]:
+    """The text of every cell."""
+    cells: list[list[str]] = tab.page.locator(selector).evaluate(
+        "table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+    )
+    return cells
+
+
+def drawn(tab: Tab, chart: str) -> list[dict[str, Any]]:
+    """The traces that the first chart of a kind draws."""
+    traces: list[dict[str, Any]] = tab.page.locator(f"[data-chart={chart}]").first.evaluate(
+        "chart => chart.data.map(({ uid, name, x, y }) => ({ uid, name, x, y }))"
+    )
+    return traces
+
+
+# The whole report
+
+
+def test_it_opens_offline_and_draws_every_chart_without_an_error(full_tab: Tab) -> None:
+    page = full_tab.page
+    kinds = page.locator(".dbkit-chart").evaluate_all("charts => charts.map(chart => chart.dataset.chart)")
+    lines = {
+        kind: page.locator(f"[data-chart={kind}] .scatterlayer").first.locator(".trace").count()
+        for kind in {*kinds} - {"parts"}
+    }
+    assert Counter(kinds) == {"verdicts": 3, "fastest": 1, "latency": 1, "parts": 1, "counts": 1, "slots": 2}
+    assert lines["latency"] == lines["slots"] == lines["counts"] == len(CLASSES)
+    assert lines["verdicts"] == lines["fastest"] == len(CLASSES) - 1
+    assert page.locator("[data-chart=parts] .barlayer .point").count() == len(CLASSES) * len(SHOWN_PARTS)
+    assert full_tab.errors == []
+    assert full_tab.requests == [page.url]
+
+
+def test_no_chart_has_a_button_that_would_send_it_somewhere(full_tab: Tab) -> None:
+    buttons = full_tab.page.locator(".modebar-btn").evaluate_all("all => all.map(each => each.dataset.title)")
+    assert {*buttons} == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Autoscale"}
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_it_is_legible_in_the_light_and_in_the_dark_and_fits_the_window(
+    full_tab: Tab, scheme: Literal["dark", "light"], width: int
+) -> None:
+    page = full_tab.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert contrast(luminance(ink), luminance(paper)) > 10
+    assert (luminance(ink) > luminance(paper)) == (scheme == "dark")
+    page.wait_for_function(  # the charts follow
+        """ink => [...document.querySelectorAll(".dbkit-chart")].every((chart) =>
+            chart.querySelector(".xtick text").style.fill.startsWith(ink)
+            && chart.querySelector("svg").clientWidth === chart.clientWidth)""",
+        arg=ink,
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_sections_come_in_order_and_the_first_plan_is_open(full_tab: Tab, full: Result) -> None:
+    tab = full_tab
+    sections = tab.page.locator("section").evaluate_all("sections => sections.map(section => section.id)")
+    opens = tab.page.locator("#sql details").evaluate_all("all => all.map(details => details.open)")
+    first = tab.page.locator("#sql details").first.inner_text()
+    header = tab.page.locator("header").inner_text()
+    contents_list = tab.page.locator(".dbkit-contents a").all_inner_texts()
+    headings = tab.page.locator("h2").all_inner_texts()
+    expected = "comparison verdicts latency reasons counts time sql figures setting terms"
+    assert sections == expected.split()
+    assert contents_list == headings
+    assert opens == [True] + [False] * (len(STRATEGIES) - 1)
+    for words in (
+        STATEMENT["sql"],
+        STATEMENT["plan"],
+        "21 times",
+        "0.042 ms",
+        "Typical page",
+        "Last page",
+        '{"id": 20}',
+    ):
+        assert str(words) in first
+    for words in (
+        *full.headline,
+        *full.warnings,
+        "22 Nov 2026, 14:45 UTC",
+        "PostgreSQL 18.4",
+        "a <processor>, 2 cores",
+    ):
+        assert words in header
+
+
+def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None:
+    written = {name: make(full) for name, make in FILES.items()}
+    tab = full_tab
+    csv_tables = [table(tab, f"#figures details:nth-of-type({place}) table") for place in (1, 2)]
+    heading, *speeds = table(tab, ".dbkit-comparison")
+    titles = tab.page.locator(".dbkit-reasons tbody td").evaluate_all("cells => cells.map(cell => cell.title)")
+    curves = {trace["uid"]: trace["y"] for trace in drawn(tab, "latency")}
+    slots = {trace["uid"]: trace["y"] for trace in drawn(tab, "slots")}
+    parts = {trace["uid"]: trace["x"] for trace in drawn(tab, "parts")}
+    ratios = {trace["uid"]: trace["x"] for trace in drawn(tab, "verdicts")}
+    for name, cells in zip(("strategies.csv", "slots.csv"), csv_tables, strict=True):
+        assert cells == [*csv.reader(written[name].splitlines())]
+
+    rows = json.loads(written["comparison.json"])["strategies"]
+    on_pages = {v["user_class"]: v for v in full.verdicts if v["quantity"] == "pages_per_s"}
+    assert f"× {full.reference}" in heading
+    for row, (user_class, pages, told_ratio, p50, p95, p99, failures, bound_by) in zip(rows, speeds, strict=True):
+        assert user_class.endswith(row["user_class"])
+        assert [pages, p50, p95, p99] == [number(row[name]) for name in ("pages_per_s", "p50_ms", "p95_ms", "p99_ms")]
+        assert told_ratio == (
+            "reference" if row["user_class"] == full.reference else ratio(on_pages[row["user_class"]])
+        )
+        assert (failures, bound_by) == (str(row["failures"]), limit(row))
+    columns = (*COUNTS, *SHOWN_PARTS, "client_cpu_ms", "server_cpu_ms")
+    assert [float(title) for title in titles] == [row[column] for row in rows for column in columns]
+
+    assert curves == {row["user_class"]: [ms for _, ms in row["response_curve"]] for row in rows}
+    for row in rows:
+        of_class = [slot["pages_per_s"] for slot in full.slots if slot["user_class"] == row["user_class"]]
+        assert [value for value in slots[row["user_class"]] if value is not None] == of_class
+    assert parts == {part: [row[part] for row in rows] for part in SHOWN_PARTS}
+    assert ratios == {name: [verdict["ratio"]] for name, verdict in on_pages.items()}
+
+
+def test_names_and_texts_from_outside_are_shown_and_not_executed(chromium: Browser, tmp_path: Path) -> None:
+    user_classes = [UserClass(name, name, name) for name in HOSTILE]
+    for result in (rounds_of(user_classes), mixed_run(user_classes)):
+        result.warnings.append(HOSTILE[0])
+        result.plans = [
+            {
+                "strategy": name,
+                "which": "typical",
+                "page": 0,
+                "note": name,
+                "statements": [{**STATEMENT, "sql": name, "parameters": name, "plan": name, "note": name}],
+            }
+            for name in HOSTILE
+        ]
+        with browser_page(chromium) as tab:
+            address = opened(tab, tmp_path, result.as_json())
+            tab.page.locator("details").evaluate_all("all => all.forEach(details => details.open = true)")
+            names = [cells[0] for cells in table(tab, ".dbkit-comparison")[1:]]
+            legend = tab.page.locator("[data-chart=latency] .legendtext").all_text_contents()
+            elements = tab.page.locator("[onerror], [onload], a[href^=javascript], section b").count()
+            assert tab.page.evaluate("typeof hacked") == "undefined"
+            assert tab.errors == []
+            assert tab.requests == [address]
+        assert {name[1:] for name in names} == {*HOSTILE}
+        assert elements == 0
+        for name in HOSTILE:
+            assert any(shown.strip().startswith(name[:25]) for shown in legend), (name, legend)
+
+
+def with_slots(full: Result, count: int) -> dict[str, Any]:
+    """The content of a result of so many slots."""
+    per_round = full.slots[: len(CLASSES)]
+    slots = [
+        {**per_round[place % len(CLASSES)], "slot": place, "round": place // len(CLASSES), "began_s": place * 1.2345}
+        for place in range(count)
+    ]
+    return full.as_json() | {"slots": slots}
+
+
+def test_of_many_slots_some_are_drawn_and_it_says_so(chromium: Browser, tmp_path: Path, full: Result) -> None:
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, with_slots(full, 6_000))
+        assert tab.page.locator("[data-chart=slots]").first.locator(".scatterlayer .point").count() == MOST_SLOTS
+        assert {trace["uid"] for trace in drawn(tab, "slots")} >= {*CLASSES}
+        assert "one in 4 is drawn" in tab.page.locator("#time").inner_text()
+        assert "<prefix>_slots.csv" in (tab.page.locator("#figures").text_content() or "")
+        assert tab.errors == []
+
+
+@pytest.mark.parametrize("count", [MOST_SLOTS, MOST_SLOTS + 1, 20_000])
+def test_the_report_of_any_number_of_slots_is_a_file_to_mail(full: Result, count: int) -> None:
+    text = report(with_slots(full, count))
+    assert len(text.encode()) < 6_000_000
+    assert ("_slots.csv" in text) == (" is drawn." in text) == (count > MOST_SLOTS)
+    last = f"<tr><td>{count - 1}<td>{(count - 1) // len(CLASSES)}<td>"
+    assert (last in text) == (count <= MOST_SLOTS)
+
+
+def test_a_mixed_run_says_so_at_every_figure_and_has_no_ratios(chromium: Browser, tmp_path: Path) -> None:
+    result = mixed_run([*CLASSES.values()])
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, result.as_json())
+        for section in tab.page.locator("section:has(.dbkit-chart), section:has(table)").all():
+            # before the first figure in the document
+            assert section.evaluate(
+                "section => section.querySelector('.dbkit-warnings, .dbkit-chart, table').matches('.dbkit-warnings')"
+            )
+        sections = tab.page.locator("section:has(.dbkit-chart), section:has(table)").count()
+        assert sections == 6
+        assert MIXED_WARNING in tab.page.locator("header").inner_text()
+        told, why = tab.page.locator(".dbkit-comparison").inner_text(), tab.page.locator(".dbkit-reasons").inner_text()
+        assert "×" not in told
+        # nobody knows these of classes that ran at once
+        assert "bound by" not in told
+        assert "CPU" not in why
+        assert tab.page.inner_text("body").count("bound it come from rounds") == 1
+        assert tab.page.locator("[data-chart=verdicts]").count() == 0
+        over_time = drawn(tab, "timeline")
+        assert {trace["uid"] for trace in over_time} == {*CLASSES, "users"}
+        assert tab.errors == []
+
+
+def test_a_run_that_is_not_whole_is_marked_above_its_headline_and_failed_pages_stand_out(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    result = rounds_of([*CLASSES.values()][:3], rounds=1, planned_slots=10)
+    mark, *others = result.warnings
+    assert mark.startswith("cut short")
+    result.strategies[0]["failures"] = 7
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, result.as_json())
+        header = tab.page.locator("header").inner_text()
+        assert header.index(mark) < header.index(result.headline[0]) < header.index(others[0])
+        assert header.count(mark) == 1
+        assert tab.page.locator(".dbkit-comparison .dbkit-bad").all_inner_texts() == ["7"]
+        assert "too few rounds" in tab.page.locator(".dbkit-comparison").inner_text()
+        assert tab.errors == []
+
+
+@pytest.mark.parametrize("state", get_args(State))
+def test_what_stands_above_the_headline_follows_from_the_state(state: State) -> None:
+    result = rounds_of([*CLASSES.values()][:3])
+    result.state = state
+    result.warnings = ["the first of all", "and another"]
+    _, _, body = report(result.as_json()).partition("<body")
+    mark, other = (body.index(warning) for warning in result.warnings)
+    headline = body.index(result.headline[0])
+    assert (mark < headline) == (state != "whole")
+    assert headline < other
+
+
+def without_figures(result: Result) -> Result:
+    words = {"user_class", "stack", "strategy", "response_curve", "end"}
+    for rows, keep in ((result.strategies, words), (result.slots, words | {"round", "began_s", "seconds"})):
+        for row in rows:
+            row.update({name: None for name in row if name not in keep})
+            row["response_curve"] = []
+    return result
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Result([], [], [], None, [], {}, headline=["No page was served."]),
+        rounds_of([*CLASSES.values()][:1]),
+        without_figures(rounds_of([*CLASSES.values()][:3])),
+    ],
+    ids=["nothing", "one class", "rounds without figures"],
+)
+def test_what_is_not_there_is_left_out(chromium: Browser, tmp_path: Path, result: Result) -> None:
+    result.plans = []
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, result.as_json())
+        assert "No plans were taken" in tab.page.locator("#sql").inner_text()
+        text = tab.page.inner_text("body")
+        assert tab.errors == []
+    assert not re.search(r"\b(None|undefined|NaN|null)\b", text + summary(result.as_json()))
+
+
+def test_without_javascript_the_figures_are_there(chromium: Browser, tmp_path: Path, full: Result) -> None:
+    with browser_page(chromium, javascript=False) as tab:
+        address = opened(tab, tmp_path, full.as_json())
+        assert tab.page.locator(".dbkit-comparison tbody tr").count() == len(CLASSES)
+        assert "JavaScript" in tab.page.locator("noscript").inner_text()
+        assert tab.requests == [address]
+
+
+def test_drawn_again_a_chart_keeps_what_was_hidden_and_zoomed(full_tab: Tab) -> None:
+    tab = full_tab
+    chart = tab.page.locator("[data-chart=latency]")
+    lines = chart.locator(".scatterlayer .trace")
+    axis = "chart => chart.layout.xaxis.range"
+    whole = chart.evaluate(axis)
+    chart.locator(".legendtoggle").first.click()
+    expect(lines).to_have_count(len(CLASSES) - 1)
+    box = chart.locator(".nsewdrag").first.bounding_box()
+    assert box
+    tab.page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.7, steps=5)
+    tab.page.mouse.up()
+    tab.page.wait_for_function(
+        "begin => document.querySelector('[data-chart=latency]').layout.xaxis.range[0] > begin", arg=whole[0]
+    )
+    zoomed = chart.evaluate(axis)
+    assert zoomed[1] - zoomed[0] < 0.3 * (whole[1] - whole[0])
+    chart.evaluate("chart => drawings.latency(chart)")
+    expect(lines).to_have_count(len(CLASSES) - 1)
+    assert chart.evaluate(axis) == zoomed
+
+
+def test_on_paper_everything_is_open_in_ink_and_no_wider_than_the_sheet(full_tab: Tab) -> None:
+    page = full_tab.page
+    page.emulate_media(color_scheme="dark")
+    page.evaluate(
+        """addEventListener("beforeprint", () => {
+            const widths = [...document.querySelectorAll(".dbkit-chart svg")].map((svg) => svg.clientWidth);
+            window.printed = {
+                closed: document.querySelectorAll("details:not([open]):not(.dbkit-screen)").length,
+                paper: getComputedStyle(document.body).backgroundColor,
+                ink: document.querySelector("[data-chart=latency] .xtick text").style.fill,
+                widest: Math.max(...widths),
+            };
+        })"""
+    )
+    pdf = page.pdf(prefer_css_page_size=True, print_background=True)
+    printed = page.evaluate("window.printed")
+    opened_after = page.locator("details[open]").count()
+    page.emulate_media(media="print", color_scheme="light")
+    sections = page.locator("section h2:visible").count()
+    page.emulate_media(media="screen")
+    assert printed["closed"] == 0
+    assert luminance(printed["paper"]) == pytest.approx(1)
+    assert luminance(printed["ink"]) < 0.1
+    assert printed["widest"] <= 182 / 25.4 * 96 + 1
+    assert opened_after == 1
+    assert sections == 10
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 5
+    assert full_tab.errors == []
+
+
+def test_no_rule_of_the_style_reaches_beyond_dbkit(full_tab: Tab) -> None:
+    tab = full_tab
+    selectors = tab.page.evaluate(
+        """[...document.styleSheets[0].cssRules].flatMap((rule) => rule.cssRules?.length ? [...rule.cssRules] : rule)
+            .filter((rule) => rule instanceof CSSStyleRule).flatMap((rule) => rule.selectorText.split(", "))"""
+    )
+    assert len(selectors) > 50
+    assert [selector for selector in selectors if not selector.startswith(".dbkit")] == []
+
+
+# Looks
+
+
+MISSING_CONES = {
+    "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "red": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "green": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "blue": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+"""How linear RGB looks to those who lack one kind of cone: Machado, Oliveira and Fernandes (2009), severity 1."""
+
+
+def channel(value: int) -> float:
+    share = value / 255
+    return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
+
+
+def linear(color: str) -> list[float]:
+    """Red, green and blue, 0 to 1, of `#rrggbb` or `rgb(r, g, b)`."""
+    if color.startswith("#"):
+        return [channel(int(color[place : place + 2], 16)) for place in (1, 3, 5)]
+    return [channel(int(found)) for found in re.findall(r"\d+", color)[:3]]
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as in WCAG 2.2."""
+    red, green, blue = linear(color)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def dot(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def lab(color: str, missing: str = "none") -> list[float]:
+    """CIELAB of a colour under daylight (D65)."""
+
+    def root(value: float) -> float:
+        return math.cbrt(value) if value > (6 / 29) ** 3 else value / (3 * (6 / 29) ** 2) + 4 / 29
+
+    seen = [min(max(dot(row, linear(color)), 0), 1) for row in MISSING_CONES[missing]]
+    to_xyz = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+    white = (0.9505, 1, 1.089)
+    x, y, z = (root(dot(row, seen) / full) for row, full in zip(to_xyz, white, strict=True))
+    return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
+
+
+def contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def row_of(strategy: str, stack: str = "psycopg") -> dict[str, Any]:
+    return {"user_class": f"{stack} {strategy}", "stack": stack, "strategy": strategy}
+
+
+@given(st.lists(st.text(max_size=5), max_size=40), st.permutations(STRATEGIES))
+def test_the_strategies_look_the_same_in_any_company(others: list[str], known: list[str]) -> None:
+    alone = looks([row_of(strategy) for strategy in STRATEGIES])
+    together = looks([row_of(strategy) for strategy in [*others, *known]])
+    assert {name: together[name] for name in alone} == alone
+    assert len({(look["color"], look["symbol"]) for look in together.values()}) == len(together)
+
+
+@given(st.permutations(ALL_STACKS))
+def test_each_stack_has_a_dash_of_its_own_in_any_company(stacks: list[str]) -> None:
+    together = looks([row_of("joined", stack) for stack in stacks])
+    assert len({look["dash"] for look in together.values()}) == len(ALL_STACKS)
+    for stack in ALL_STACKS:
+        assert looks([row_of("joined", stack)])[f"{stack} joined"] == together[f"{stack} joined"]
+
+
+def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> None:
+    rows = [row_of(strategy, stack) | {"user_class": name} for strategy in STRATEGIES for stack in ALL_STACKS
+            for name in (f"{stack} {strategy}", f"{stack} {strategy} twin")]  # fmt: skip
+    found = looks(rows)
+    assert found == looks(rows[::-1])
+    assert len({(look["symbol"], look["dash"]) for look in found.values()}) == len(rows)
+
+
+def test_classes_are_told_apart_without_colour_and_colours_seen_on_light_and_dark() -> None:
+    found = looks([row_of(strategy, stack) for strategy in [*STRATEGIES, "a", "b", "c"] for stack in ALL_STACKS])
+    assert len({(look["symbol"], look["dash"]) for look in found.values()}) == len(found)
+    assert len({look["glyph"] for look in found.values()}) == len({look["symbol"] for look in found.values()}) == 8
+    for look in found.values():
+        assert contrast(luminance(look["color"]), luminance("#ffffff")) >= 3
+        assert contrast(luminance(look["color"]), luminance("#1e1e1e")) >= 3
+
+
+@pytest.mark.parametrize("missing", MISSING_CONES)
+def test_colours_are_told_apart_by_those_who_lack_a_kind_of_cone_and_mean_one_thing(
+    full_tab: Tab, missing: str
+) -> None:
+    strategies = {look["color"] for look in looks([row_of(strategy) for strategy in STRATEGIES]).values()}
+    others = {look["color"] for look in looks([row_of(name) for name in (*STRATEGIES, "a", "b", "c")]).values()}
+    bars = full_tab.page.evaluate(
+        """["parts", "slots"].flatMap((kind) => document.querySelector(`[data-chart=${kind}]`).data
+            .filter(({ type }) => type === "bar")
+            .map(({ uid, marker }) => [uid, marker.color, marker.pattern.shape]))"""
+    )
+    parts = {uid: color for uid, color, _ in bars if uid in SHOWN_PARTS}
+    assert len({shape for uid, _, shape in bars if uid in SHOWN_PARTS}) == len(parts) == len(SHOWN_PARTS)
+    machine = [color for uid, color, _ in bars if uid.endswith("_share")]
+    assert len({shape for uid, _, shape in bars if uid.endswith("_share")}) == len(machine) == 2
+    for one, other in (*combinations(strategies, 2), *product(others, [*parts.values(), *machine])):
+        assert math.dist(lab(one, missing), lab(other, missing)) > 16, (one, other)
+    for one, other in pairwise(parts.values()):  # light and dark in turn
+        assert abs(lab(one)[0] - lab(other)[0]) > 20, (one, other)
+
+
+# The summary
+
+
+def rendered_tables(markdown: str) -> list[list[list[str]]]:
+    """The tables as GitHub's flavour has them: of each row the cells' plain text."""
+    tables: list[list[list[str]]] = []
+    for token in MarkdownIt("commonmark").enable("table").parse(markdown):
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline" and token.level == 4 and tables:
+            assert {child.type for child in token.children or []} <= {"text", "text_special"}
+            tables[-1][-1].append("".join(child.content for child in token.children or []))
+    return tables
+
+
+def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
+    text = summary(full.as_json())
+    assert len(text.splitlines()) < 60
+    assert len(text.encode()) < 5000
+    [[heading, *rows]] = rendered_tables(text)
+    assert heading == [
+        *(
+            "user class",
+            "pages/s",
+            f"× {full.reference}",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "statements",
+            "CPU ms",
+            "bound by",
+        )
+    ]
+    on_pages = {v["user_class"]: v for v in full.verdicts if v["quantity"] == "pages_per_s"}
+    assert rows == [
+        [
+            row["user_class"],
+            number(row["pages_per_s"]),
+            "reference" if row["user_class"] == full.reference else ratio(on_pages[row["user_class"]]),
+            *(number(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms", "statements", "client_cpu_ms")),
+            limit(row),
+        ]
+        for row in full.strategies
+    ]
+    plain = text.replace("\\", "")
+    for words in (*full.headline, *full.warnings, "PostgreSQL 18.4", "Python 3.11.7", "3 of 1 s a class"):
+        assert words in plain
+
+
+def test_the_summary_of_a_mixed_run_warns_and_has_no_ratios() -> None:
+    text = summary(mixed_run([*CLASSES.values()]).as_json())
+    assert MIXED_WARNING in text.replace("\\", "")
+    [[heading, *rows]] = rendered_tables(text)
+    assert heading == ["user class", "pages/s", "p50 ms", "p95 ms", "p99 ms", "statements"]
+    assert all(all(row) for row in rows)
+    assert text.count("bound it come from rounds") == 1
+
+
+def test_the_facts_name_as_many_users_as_the_headline() -> None:
+    result = rounds_of([*CLASSES.values()][:2])
+    for users, told in ((4, 4), (None, 10)):  # measured with so many; asked for were 10
+        for row in result.strategies:
+            row["users"] = users
+        assert f"users: {told} ·" in summary(result.as_json())
+
+
+names = st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE) | st.text("|\\`*_<>&#-+=.1) \n~[]!@", min_size=1)
+
+
+@given(st.lists(names.filter(str.strip), min_size=2, max_size=4, unique_by=lambda name: " ".join(name.split())))
+def test_the_summarys_table_survives_any_names(found: list[str]) -> None:
+    user_classes = [UserClass(name, "psycopg", "joined") for name in found]
+    result = rounds_of(user_classes, rounds=1)
+    [[heading, *rows]] = rendered_tables(summary(result.as_json()))
+    assert {len(row) for row in rows} == {len(heading)}
+    shown = [" ".join(row["user_class"].split()) for row in result.strategies]
+    assert [row[0] for row in rows] == [name.replace("\0", "\N{REPLACEMENT CHARACTER}") for name in shown]
+
+
+# The command
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `python -m dbkit report`."""
+    monkeypatch.setattr(sys, "argv", ["dbkit", "report", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, told.out, told.err
+
+
+@pytest.fixture
+def comparison(tmp_path: Path, full: Result) -> Path:
+    path = tmp_path / "run_comparison.json"
+    path.write_text(FILES["comparison.json"](full))
+    return path
+
+
+def test_the_command_writes_the_report_beside_the_file_and_says_where(comparison: Path, full: Result) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dbkit", "report", str(comparison)], capture_output=True, text=True, check=True
+    )
+    written = comparison.with_name("run_report.html")
+    assert done.stdout == f"{written}\n"
+    assert written.read_text() == report(full.as_json())
+
+
+def test_the_report_is_made_from_the_json_alone_and_is_the_same_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comparison: Path
+) -> None:
+    for name in ("one.html", "other.html"):
+        output = comparison.with_name("new folder") / name
+        assert run(capsys, monkeypatch, str(comparison), "--output", str(output)) == (0, f"{output}\n", "")
+    one, other = sorted(comparison.with_name("new folder").iterdir())
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_summary_goes_to_a_file_or_alone_to_standard_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comparison: Path, full: Result
+) -> None:
+    expected = summary(full.as_json())
+    made = str(comparison.with_name("run_report.html"))
+    assert run(capsys, monkeypatch, str(comparison), "--summary", "-") == (0, expected, f"{made}\n")
+    path = comparison.with_name("summary.md")
+    assert run(capsys, monkeypatch, str(comparison), "--summary", str(path)) == (0, f"{made}\n{path}\n", "")
+    assert path.read_text(encoding="utf-8") == expected
+
+
+def changed(content: dict[str, Any], **changes: Any) -> bytes:
+    return json.dumps(content | changes).encode()
+
+
+BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
+    "not JSON": (lambda content: b"user_class,stack\n", "no JSON: Expecting value: line 1 column 1"),
+    "not text": (lambda content: b"\xff\xfe\x00", "no JSON"),
+    "too deep": (lambda content: b"[" * 100_000, "no JSON: nested too deep"),
+    "half a character": (lambda content: changed(content, headline=["\ud800"]), "surrogates not allowed"),
+    "no number": (lambda content: changed(content, reference=float("nan")), "NaN is not of JSON"),
+    "no end of a number": (lambda content: changed(content, reference=float("-inf")), "-Infinity is not of JSON"),
+    "too many digits": (lambda content: b'{"dbkit_comparison": ' + b"1" * 5000 + b"}", "no JSON: Exceeds the limit"),
+    "a list": (lambda content: b"[]", "no comparison"),
+    "other JSON": (lambda content: b'{"stats": []}', "no comparison"),
+    "of another version": (lambda content: changed(content, dbkit_comparison=FORMAT + 1), f"format {FORMAT + 1}"),
+    "of no version": (lambda content: changed(content, dbkit_comparison="a\nb"), "dbkit_comparison: 2 was expected"),
+    "a part is missing": (lambda content: changed({"dbkit_comparison": FORMAT}), "'state' is a required property"),
+    "a row lacks keys": (
+        lambda content: changed(content, strategies=[{"user_class": "A"}]),
+        "strategies[0]: 'stack' is a required property",
+    ),
+    "a row is none": (lambda content: changed(content, slots=[1]), "slots[0]: 1 is not of type 'object'"),
+    "a list is none": (lambda content: changed(content, verdicts={}), "verdicts: {} is not of type 'array'"),
+    "a figure is too large": (
+        lambda content: changed(content, slots=[content["slots"][0] | {"p95_ms": 1e15 + 1}]),
+        "slots[0].p95_ms: 1000000000000001.0 is greater than",
+    ),
+    "a figure has no end": (
+        lambda content: changed(content, slots=[content["slots"][0] | {"p95_ms": -3}]).replace(b"-3,", b"1e999,"),
+        "slots[0].p95_ms: inf is greater than",
+    ),
+    "an interval has one end": (
+        lambda content: changed(content, verdicts=[content["verdicts"][0] | {"low": 0.5, "high": None}]),
+        "verdicts[0].high: None is not of type 'number'",
+    ),
+    "the reference is a number": (lambda content: changed(content, reference=5), "reference: 5 is not of type"),
+    "long and on several lines": (
+        lambda content: changed(content, warnings=["a", {"b\n" * 9999: 1}]),
+        "warnings[1]: {",
+    ),
+    "measured at no time": (
+        lambda content: changed(content, measured_on={"measured_at": "today"}),
+        "measured_on.measured_at: 'today' is not a 'date-time'",
+    ),
+    "a timeline lacks keys": (lambda content: changed(content, timeline={}), "timeline: 'window_s' is a required"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_file_that_is_no_comparison_is_refused_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, full: Result, case: str
+) -> None:
+    make, words = BAD[case]
+    path = tmp_path / "run_comparison.json"
+    path.write_bytes(make(full.as_json()))
+    code, out, err = run(capsys, monkeypatch, str(path))
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+    assert len(err) < 500
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def places(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The keys that lead to each value in JSON; of a list to the first."""
+    inside = value.items() if isinstance(value, dict) else [(0, value[0])] if isinstance(value, list) and value else []
+    for key, one in inside:
+        yield (*at, key)
+        yield from places(one, (*at, key))
+
+
+DEEP: list[Any] = []
+for _ in range(300):
+    DEEP = [DEEP]
+GONE = object()
+ROUNDS, MIXED_RUN = (
+    json.loads(json.dumps(result.as_json()))
+    for result in (rounds_of([*CLASSES.values()][:2], rounds=3), mixed_run([*CLASSES.values()][:2]))
+)
+NUMBERS = (0, -1, 0.5, 10**400, -1e300, float("inf"))
+VALUES: tuple[object, ...] = (GONE, None, True, *NUMBERS, "", "x", "a\nb" * 999, [], [1], {}, {"a": 1}, DEEP)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    st.sampled_from([(content, place) for content in (ROUNDS, MIXED_RUN) for place in places(content)]),
+    st.sampled_from(VALUES),
+)
+def test_a_file_with_anything_anywhere_is_refused_or_a_report_is_made(
+    found: tuple[dict[str, Any], Sequence[str | int]], value: object
+) -> None:
+    content, place = copy.deepcopy(found[0]), found[1]
+    around: Any = content
+    for key in place[:-1]:
+        around = around[key]
+    if value is GONE:
+        del around[place[-1]]
+    else:
+        around[place[-1]] = value
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x_comparison.json"
+        path.write_text(json.dumps(content))
+        try:
+            read = read_comparison(str(path))
+        except DbkitError as refused:
+            assert "\n" not in str(refused)
+            return
+    assert report(read).encode()
+    assert summary(read).encode()
+
+
+def test_files_that_cannot_be_read_or_written_are_refused_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comparison: Path, tmp_path: Path
+) -> None:
+    here = str(comparison)
+    for arguments, words in (
+        (("missing.json",), "no such file"),
+        ((str(tmp_path),), "cannot be read"),
+        ((here, "--output", str(comparison / "x.html")), "choose another place with --output"),
+        ((here, "--summary", str(comparison / "x.md")), "choose another place with --summary"),
+    ):
+        code, _, err = run(capsys, monkeypatch, *arguments)
+        assert code == 2
+        assert words in err
+        assert err.count("\n") == 1
+
+
+def test_no_two_files_are_the_same_however_they_are_spelled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comparison: Path
+) -> None:
+    monkeypatch.chdir(comparison.parent)
+    link, folder = Path("link.html"), Path("folder")
+    link.symlink_to(comparison.name)
+    folder.symlink_to(".")
+    before = comparison.read_bytes()
+    for arguments, one, other in (
+        (("--output", str(comparison)), "the file to read", "--output"),
+        (("--output", f"./{comparison.name}"), "the file to read", "--output"),
+        (("--output", str(link)), "the file to read", "--output"),
+        (("--summary", f"folder/folder/{comparison.name}"), "the file to read", "--summary"),
+        (("--output", "o.html", "--summary", "./o.html"), "--output", "--summary"),
+        (("--summary", "folder/run_report.html"), "--output", "--summary"),
+    ):
+        code, out, err = run(capsys, monkeypatch, comparison.name, *arguments)
+        assert (code, out) == (2, "")
+        assert f"{one} and {other} are the same file" in err
+        assert err.count("\n") == 1
+    assert {*Path().iterdir()} == {Path(comparison.name), link, folder}
+    assert comparison.read_bytes() == before

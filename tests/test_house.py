@@ -1,0 +1,86 @@
+"""The house: its arrows point one way, and its pure rooms stay pure. For the drawing see README.md."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "dbkit"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "measure": set(),
+    "analysis": {"measure", "errors"},
+    "output": {"analysis", "measure", "errors"},
+    "database": {"measure", "errors"},
+    "todo": {"database", "errors"},
+    "paging": {"todo", "database"},
+    "plans": {"paging", "database"},
+    "cli": {"output", "analysis", "plans", "paging", "todo", "database", "measure", "errors"},
+    "__main__": {"cli"},
+    "load": {"cli", "output", "analysis", "plans", "paging", "todo", "database", "measure", "errors"},
+}
+"""Each room with those that it may import from."""
+
+DRIVERS = {"psycopg", "psycopg_pool", "asyncpg", "sqlalchemy"}
+LOAD = {"locust", "gevent", "flask"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it, with the names taken from dbkit itself."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    room = room_of(path)
+    inside = {module.split(".")[1] for module in imported_modules(path) if module.startswith("dbkit.")}
+    assert inside <= MAY_IMPORT[room] | {room}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_locust_and_gevent_are_imported_in_load_alone(path: Path) -> None:
+    outside = {module.split(".")[0] for module in imported_modules(path)}
+    if room_of(path) != "load":
+        assert not outside & LOAD
+
+
+@pytest.mark.parametrize("room", ["measure", "analysis", "output"])
+def test_a_pure_room_loads_no_driver(room: str) -> None:
+    program = (
+        "import importlib, pkgutil, sys\n"
+        f"package = importlib.import_module('dbkit.{room}')\n"
+        "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert not loaded & (DRIVERS | LOAD)
+    assert not {name for name in loaded if name.startswith("dbkit.database")}
+
+
+def test_importing_dbkit_is_cheap() -> None:
+    program = "import sys, dbkit; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert not set(run.stdout.split()) & (DRIVERS | LOAD | {"numpy", "scipy", "plotly", "rich"})
