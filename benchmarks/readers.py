@@ -123,7 +123,7 @@ def reader(module: Sequence[str], users: int) -> Iterator[ReadFor]:
 
 
 def user_class(stack: Stack, strategy: str) -> str:
-    """The name of the class in `locustfiles/compare.py` that reads the same pages through Locust."""
+    """The name of the class in `locustfiles/users.py` that reads the same pages through Locust."""
     return stack.title().replace("-", "") + strategy.title()
 
 

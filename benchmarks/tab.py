@@ -96,7 +96,7 @@ def running() -> Iterator[str]:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     options = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart", "-u", str(USERS), "-r", "100")
-    command = [sys.executable, "-m", "locust", "-f", "locustfiles/compare.py", *options]
+    command = [sys.executable, "-m", "locust", "-f", "locustfiles/users.py", *options]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_users(process, url)
@@ -121,10 +121,10 @@ class Watched:
 
     def __init__(self) -> None:
         sys.path.insert(0, str(REPOSITORY / "locustfiles"))
-        import compare
+        import users
 
         self.classes = [
-            each for each in vars(compare).values()
+            each for each in vars(users).values()
             if isinstance(each, type) and issubclass(each, PageUser) and not each.abstract
         ]  # fmt: skip
         environment = Environment(user_classes=list(self.classes), parsed_options=get_parser().parse_args([]))

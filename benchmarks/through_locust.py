@@ -223,7 +223,7 @@ def _serve_locust(stack: Stack, strategy: str, users: str) -> None:
 
     locust.events.init.add_listener(on_init)
     sys.argv = [
-        *("locust", "--locustfile", "locustfiles/compare.py", "--headless", "--only-summary", "--loglevel", "WARNING"),
+        *("locust", "--locustfile", "locustfiles/users.py", "--headless", "--only-summary", "--loglevel", "WARNING"),
         *("--users", users, "--spawn-rate", users, "--page-order", "sequential", "--think-time", "0"),
         user_class(stack, strategy),
     ]

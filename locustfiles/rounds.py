@@ -4,10 +4,10 @@
     locust -f locustfiles/rounds.py --headless -u 10 --pool-size 10 --rounds 20 PsycopgJoined AsyncpgJoined
 
 Classes that take turns do not hold each other up, and what drifts meanwhile drifts for all of them alike. The users are
-those of compare.py; copy both files to compare your own.
+those of users.py; copy both files to compare your own.
 """
 
-from compare import *  # noqa: F403
+from users import *  # noqa: F403
 
 from dbkit.load import RoundsShape
 

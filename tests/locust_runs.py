@@ -26,7 +26,7 @@ import psycopg
 import requests
 
 REPOSITORY = Path(__file__).parents[1]
-COMPARE = "locustfiles/compare.py"
+USERS_FILE = "locustfiles/users.py"
 LOCUST = (str(Path(sys.executable).with_name("locust")),)
 DEADLINE_S = 180
 """How long anything may take before it is taken to hang: long, as other processes may keep every core busy."""
@@ -203,7 +203,7 @@ def locust(
     folder: Path,
     *arguments: str,
     url: str | None,
-    locustfiles: str = COMPARE,
+    locustfiles: str = USERS_FILE,
     environment: dict[str, str] | None = None,
     web: bool = False,
     wait_for_web: bool = True,

@@ -42,7 +42,7 @@ WITHOUT_RESULTS = "before a test had begun: ended without results"
 LOCUSTFILE = """
 import os, sys
 sys.path.append("locustfiles")
-from compare import AsyncpgJoined, PsycopgJoined
+from users import AsyncpgJoined, PsycopgJoined
 from locust import events
 {shape}
 

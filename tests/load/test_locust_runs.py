@@ -245,7 +245,7 @@ def test_separate_workers_add_up_and_keep_their_database_to_themselves(runs: dic
     assert all(worker.pages for worker in workers)
 
 
-# The classes of compare.py
+# The classes of users.py
 
 
 def test_all_classes_are_listed_and_read_what_their_names_say(seeded_url: str, tmp_path: Path) -> None:

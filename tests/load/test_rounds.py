@@ -38,7 +38,7 @@ NAPS = '''
 import json, os, sys, time
 
 sys.path.append("locustfiles")
-from compare import PsycopgJoined
+from users import PsycopgJoined
 from dbkit.load import AsyncPageUser, RoundsShape, SyncPageUser
 from dbkit.paging import joined
 from locust import events

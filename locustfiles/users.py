@@ -3,8 +3,8 @@
     locust                                                      # the web UI, all classes
     locust --headless -u 20 -r 20 -t 20s PsycopgJoined AsyncpgJoined
 
-Run at once in one process, classes hold each other up, and their ranking can invert: mixed runs are for watching.
-To compare, run them one at a time with rounds.py. A class of your own is two lines, as below, with any function
+Classes that run at once in one process hold each other up, and their ranking can change: such a run is for watching.
+To compare classes, run them one at a time with rounds.py. A class of your own is two lines, as below, with any function
 `(session, page, page_size) -> rendered page`.
 """
 
