@@ -9,7 +9,9 @@ from dataclasses import fields
 
 from rich.console import Console
 
-from dbkit.cli.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
+from dbkit.cli.options import add_options
+from dbkit.cli.values import integer
 from dbkit.database.engines import find_database
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
@@ -75,12 +77,10 @@ def _parse() -> argparse.Namespace:
         "One of the asked shape that is there already is left alone.",
     )
     group = parser.add_argument_group("shape", argument_default=argparse.SUPPRESS)
-    group.add_argument("--users", type=whole_number(1), metavar="<number>", help=f"default {default.users}")
+    group.add_argument("--users", type=integer(1), metavar="<number>", help=f"default {default.users}")
+    group.add_argument("--todos", type=integer(1), metavar="<number>", help=f"of each user; default {default.todos}")
     group.add_argument(
-        "--todos", type=whole_number(1), metavar="<number>", help=f"of each user; default {default.todos}"
-    )
-    group.add_argument(
-        "--comments", type=whole_number(0), metavar="<number>", help=f"on each todo; default {default.comments}"
+        "--comments", type=integer(0), metavar="<number>", help=f"on each todo; default {default.comments}"
     )
     group.add_argument(
         "--no-indexes",
@@ -88,7 +88,7 @@ def _parse() -> argparse.Namespace:
         dest="indexes",
         help="leave the foreign keys without indexes, to see what that costs",
     )
-    add_database_url(parser)
+    add_options(parser, "seed")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--reset",

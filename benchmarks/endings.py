@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dbkit.analysis.verdict import PAGES_PER_S, Comparison, Observation, compare
-from dbkit.cli.arguments import ArgumentParser, add_database_url, exit_on_mistake, whole_number
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.bench import BENCH_STACKS
+from dbkit.cli.options import OPTIONS
+from dbkit.cli.values import integer
 from dbkit.database.engines import find_database, make_async_engine, make_engine
 from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, Settings
 from dbkit.database.stacks import ASYNC_STACKS, Stack
@@ -37,10 +39,10 @@ ReadPages = Callable[[list[int], Tally], None]
 
 def main() -> None:
     parser = ArgumentParser(prog="python -m benchmarks.endings", description=__doc__)
-    add_database_url(parser)
-    parser.add_argument("--rounds", type=whole_number(4), default=12)
-    parser.add_argument("--pages", type=whole_number(1), default=150, help="pages of each side in each round")
-    parser.add_argument("--concurrency", type=whole_number(1), default=5)
+    OPTIONS["database_url"].add_to(parser)
+    parser.add_argument("--rounds", type=integer(4), default=12)
+    parser.add_argument("--pages", type=integer(1), default=150, help="pages of each side in each round")
+    parser.add_argument("--concurrency", type=integer(1), default=5)
     options = parser.parse_args()
     database = options.database_url or find_database()
     pages = read_shape(database).pages(DEFAULT_PAGE_SIZE)

@@ -40,7 +40,8 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, whole_number
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
+from dbkit.cli.values import integer
 from dbkit.database.engines import find_database
 from dbkit.database.meter import MeteredQueuePool, meter
 from dbkit.database.settings import Settings
@@ -247,7 +248,7 @@ def in_words(differences: Differences, aim_us: float | None = None) -> tuple[str
 
 def _parse() -> argparse.Namespace:
     parser = ArgumentParser(prog=PROG, description="The CPU time that dbkit's measuring takes, a page and a statement.")
-    parser.add_argument("--rounds", type=whole_number(3), default=40, metavar="<number>", help="default 40")
+    parser.add_argument("--rounds", type=integer(3), default=40, metavar="<number>", help="default 40")
     options: argparse.Namespace = parser.parse_args()
     return options
 

@@ -28,7 +28,8 @@ from statistics import fmean
 
 import uvloop
 
-from dbkit.cli.arguments import ArgumentParser, add_page_size, add_settings, read_settings
+from dbkit.cli.arguments import ArgumentParser
+from dbkit.cli.options import add_options, read_settings
 from dbkit.database.engines import find_database, make_async_engine, make_engine
 from dbkit.database.stacks import ASYNC_STACKS, Stack
 from dbkit.errors import DbkitError
@@ -141,8 +142,7 @@ def answer(commands: Iterable[str], read_until: Callable[[float], Sequence[float
 def shared_options() -> argparse.Namespace:
     """The options that Locust has too, from the environment."""
     parser = ArgumentParser(prog=f"python -m {MODULE}")
-    add_page_size(parser)
-    add_settings(parser)
+    add_options(parser, "bench")
     options: argparse.Namespace = parser.parse_args([])
     return options
 

@@ -26,7 +26,8 @@ from rich.table import Table
 
 from dbkit.analysis.result import QUANTITIES
 from dbkit.analysis.verdict import MIN_ROUNDS, Comparison, Observation, compare
-from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
+from dbkit.cli.values import duration, integer
 from dbkit.errors import DbkitError
 from dbkit.output.terminal import output_console
 
@@ -123,15 +124,15 @@ def _parse() -> argparse.Namespace:
     parser = ArgumentParser(prog=PROG, description="How small a difference rounds can show.")
     parser.add_argument(
         "--seconds",
-        type=seconds(0, above=True),
+        type=duration(positive=True),
         default=120.0,
         metavar="<seconds>",
         help="for each pair of classes; default 120",
     )
-    parser.add_argument("--runs", type=whole_number(1), default=1, metavar="<number>", help="of all; default 1")
-    parser.add_argument("--users", type=whole_number(1), default=10, metavar="<number>", help="default 10")
-    parser.add_argument("--slot-time", type=seconds(0, above=True), default=1.0, metavar="<seconds>", help="default 1")
-    parser.add_argument("--warm-up", type=seconds(0), default=0.2, metavar="<seconds>", help="default 0.2")
+    parser.add_argument("--runs", type=integer(1), default=1, metavar="<number>", help="of all; default 1")
+    parser.add_argument("--users", type=integer(1), default=10, metavar="<number>", help="default 10")
+    parser.add_argument("--slot-time", type=duration(positive=True), default=1.0, metavar="<seconds>", help="default 1")
+    parser.add_argument("--warm-up", type=duration(), default=0.2, metavar="<seconds>", help="default 0.2")
     parser.add_argument(
         "--added",
         type=float,

@@ -30,7 +30,8 @@ from rich.table import Table
 
 from benchmarks.readers import Slot, bare_reader, user_class
 from dbkit.analysis.verdict import MIN_ROUNDS, PAGES_PER_S, Comparison, Observation, compare
-from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
+from dbkit.cli.values import duration, integer
 from dbkit.database.engines import find_database
 from dbkit.database.stacks import STACKS, Stack
 from dbkit.errors import DbkitError
@@ -131,12 +132,12 @@ def _parse() -> argparse.Namespace:
         description=f"Each stack's pages/s ÷ {REFERENCE}'s, as rounds tell it and bare. Settings are read from the "
         "environment, as DBKIT_END=commit.",
     )
-    parser.add_argument("--users", type=whole_number(1), default=10, metavar="<number>", help="default 10")
+    parser.add_argument("--users", type=integer(1), default=10, metavar="<number>", help="default 10")
     parser.add_argument("--strategies", choices=tuple(STRATEGIES), nargs="+", default=STRATEGIES_READ)
-    parser.add_argument("--turns", type=whole_number(MIN_ROUNDS), default=8, metavar="<number>", help="default 8")
-    parser.add_argument("--rounds", type=whole_number(1), default=2, metavar="<number>", help="in a turn; default 2")
+    parser.add_argument("--turns", type=integer(MIN_ROUNDS), default=8, metavar="<number>", help="default 8")
+    parser.add_argument("--rounds", type=integer(1), default=2, metavar="<number>", help="in a turn; default 2")
     parser.add_argument(
-        "--slot-time", type=seconds(0, above=True), default=1.0, metavar="<seconds>", help="of each side; default 1"
+        "--slot-time", type=duration(positive=True), default=1.0, metavar="<seconds>", help="of each side; default 1"
     )
     options: argparse.Namespace = parser.parse_args()
     return options

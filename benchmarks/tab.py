@@ -31,7 +31,8 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, whole_number
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
+from dbkit.cli.values import integer
 from dbkit.errors import DbkitError
 from dbkit.load.conductor import Conductor
 from dbkit.load.results import SO_FAR_S, Results
@@ -53,7 +54,7 @@ MINUTES = (1, 10, 60)
 def main() -> None:
     parser = ArgumentParser(prog=PROG, description="What the Strategies tab costs the load process.")
     parser.add_argument(
-        "--answers", type=whole_number(3), default=15, metavar="<number>", help="for each length of run; default 15"
+        "--answers", type=integer(3), default=15, metavar="<number>", help="for each length of run; default 15"
     )
     options = parser.parse_args()
     sys.argv = sys.argv[:1]  # Locust's parser reads it, again and again

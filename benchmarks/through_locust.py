@@ -34,7 +34,8 @@ from rich.table import Table
 
 from benchmarks.readers import PATCHED, ReadFor, Slot, answer, bare_reader, reader, shared_options, user_class
 from dbkit.analysis.verdict import CLIENT_CPU_MS, MIN_ROUNDS, PAGES_PER_S, Observation, Quantity, compare, response_time
-from dbkit.cli.arguments import ArgumentParser, exit_on_mistake, seconds, whole_number
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
+from dbkit.cli.values import duration, integer
 from dbkit.database.engines import find_database
 from dbkit.database.server import ServerProcesses
 from dbkit.database.stacks import STACKS, Stack
@@ -236,13 +237,13 @@ def _parse() -> argparse.Namespace:
         description="A user class through Locust beside its page function called bare. Settings are read from the "
         "environment, as DBKIT_END=commit.",
     )
-    parser.add_argument("--users", type=whole_number(1), nargs="+", default=USERS, help="default 1 10 50")
+    parser.add_argument("--users", type=integer(1), nargs="+", default=USERS, help="default 1 10 50")
     parser.add_argument("--stacks", choices=STACKS, nargs="+", default=STACKS, help="default all")
     parser.add_argument("--strategies", choices=tuple(STRATEGIES), nargs="+", default=STRATEGIES_READ)
-    parser.add_argument("--rounds", type=whole_number(MIN_ROUNDS), default=10, metavar="<number>", help="default 10")
-    parser.add_argument("--slots", type=whole_number(1), default=5, metavar="<number>", help="in a round; default 5")
+    parser.add_argument("--rounds", type=integer(MIN_ROUNDS), default=10, metavar="<number>", help="default 10")
+    parser.add_argument("--slots", type=integer(1), default=5, metavar="<number>", help="in a round; default 5")
     parser.add_argument(
-        "--slot-time", type=seconds(0, above=True), default=0.5, metavar="<seconds>", help="of each side; default 0.5"
+        "--slot-time", type=duration(positive=True), default=0.5, metavar="<seconds>", help="of each side; default 0.5"
     )
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)  # stack, strategy, users of a Locust that reads
     options: argparse.Namespace = parser.parse_args()

@@ -6,8 +6,8 @@ import argparse
 import logging
 from typing import Any
 
-from dbkit.cli.arguments import add_database_url, add_page_size, add_settings, read_settings, whole_number
 from dbkit.cli.bench import BENCH_STACKS, Workload, bench, check_connections
+from dbkit.cli.options import add_options, read_settings
 from dbkit.database.engines import find_database
 from dbkit.paging import STRATEGIES
 from dbkit.todo.dataset import read_shape
@@ -22,25 +22,7 @@ def add_command(commands: Any) -> None:
         "time it. Every strategy reads its pages once before, unmeasured.",
     )
     command.set_defaults(command=_run)
-    command.add_argument(
-        "--pages",
-        type=whole_number(1),
-        default=25,
-        metavar="<number>",
-        help="pages to read, from the first on; after the dataset's last one, the first again; default 25",
-    )
-    command.add_argument(
-        "--concurrency",
-        type=whole_number(1),
-        default=10,
-        metavar="<number>",
-        help="pages read at a time: threads, or tasks that a semaphore lets through; default 10",
-    )
-    command.add_argument("--stack", choices=BENCH_STACKS, help="this stack alone; default all")
-    command.add_argument("--strategy", choices=tuple(STRATEGIES), help="this strategy alone; default all")
-    add_page_size(command)
-    add_database_url(command)
-    add_settings(command)
+    add_options(command, "bench")
 
 
 def _run(options: argparse.Namespace) -> None:

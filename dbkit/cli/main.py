@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-from dbkit.cli import bench_command, report_command
+from dbkit.cli import bench_command, options_command, report_command
 from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 
 PROG = "python -m dbkit"
-COMMANDS = (bench_command, report_command)
+COMMANDS = (bench_command, report_command, options_command)
 
 
 def main() -> None:

@@ -19,13 +19,14 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 from dbkit.cli.arguments import read_settings
 from dbkit.errors import DbkitError
 from dbkit.load import messages
+from dbkit.load.checks import check_files, check_together
 from dbkit.load.conductor import Conductor, RoundsShape, quieten_locust
 from dbkit.load.locust_patches.csv_writer import know_the_writer
 from dbkit.load.locust_patches.one_stop import stop_once_at_a_time
 from dbkit.load.locust_patches.percentiles import keep_three_digits
 from dbkit.load.locust_patches.rates import divide_by_open_time
 from dbkit.load.locust_patches.runner_made import on_runner_made
-from dbkit.load.options import add_options, check_files, check_together
+from dbkit.load.options import add_options
 from dbkit.load.outputs import Outputs
 from dbkit.load.results import Results
 from dbkit.load.signals import PROCESS_SIGNALS

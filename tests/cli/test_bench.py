@@ -163,9 +163,9 @@ runpy.run_module("dbkit", run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--pages", "0"), "--pages: '0' is no good; give a whole number, 1 or more"),
-        (("--concurrency", "many"), "--concurrency: 'many' is no good"),
-        (("--page-size", "-1"), "--page-size: '-1' is no good"),
+        (("--pages", "0"), "--pages: invalid value '0': expected an integer of at least 1"),
+        (("--concurrency", "many"), "--concurrency: invalid value 'many': expected an integer of at least 1"),
+        (("--page-size", "-1"), "--page-size: invalid value '-1': expected an integer of at least 1"),
         (("--stack", "mysql"), "--stack: invalid choice: 'mysql'"),
         (("--strategy", "eager"), "--strategy: invalid choice: 'eager'"),
         (("--users", "5"), "unrecognized arguments: --users 5"),

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import requests
 
+from dbkit.cli.options import OPTIONS as CLI_OPTIONS
 from dbkit.database.url import DatabaseUrl
 from dbkit.todo.dataset import Shape, create
 from tests.locust_runs import DEADLINE_S, LocustRun, connections, locust, named
@@ -68,7 +69,7 @@ def test_the_form_shows_the_options_with_their_help_and_not_the_database(web: Lo
     shown = arguments["extra_options"]
     for name, default in OPTIONS.items():
         assert str(shown[name]["default_value"]) == default
-        assert len(shown[name]["help_text"]) > 10
+        assert shown[name]["help_text"] == CLI_OPTIONS[name].help
     assert shown["end"]["choices"] == ["rollback", "commit", "autocommit"]
     assert shown["page_order"]["choices"] == ["random", "sequential"]
     assert "database_url" not in shown
@@ -89,6 +90,8 @@ def test_the_form_shows_the_options_with_their_help_and_not_the_database(web: Lo
         ("think_time", "-1"),
         ("think_time", "nan"),
         ("think_time", "inf"),
+        ("slot_time", "0s"),
+        ("pool_timeout", "30s1m"),
         ("seed", "foo"),
         ("pool_size", "0"),
         ("max_overflow", "-1"),
@@ -101,6 +104,24 @@ def test_the_form_shows_the_options_with_their_help_and_not_the_database(web: Lo
 )
 def test_a_bad_value_is_told_and_nothing_starts(web: LocustRun, name: str, value: str) -> None:
     assert refusal(web, **{name: value}).startswith(f"--{name.replace('_', '-')}: ")
+
+
+def test_a_bad_value_is_answered_in_the_words_of_the_command_line(web: LocustRun) -> None:
+    expected = "expected a time such as 2, 0.5 or 1m30s, above 0"
+    assert refusal(web, slot_time="x") == f"--slot-time: invalid value 'x': {expected}"
+    assert refusal(web, page_size="0") == "--page-size: invalid value '0': expected an integer of at least 1"
+
+
+def test_times_may_have_locusts_form(web: LocustRun) -> None:
+    seen = len(web.pages)
+    answer = web.swarm(think_time="0.02s", pool_timeout="1m30s", warm_up="0.3", calibrate="false")
+    assert answer["success"] is True, answer
+    web.wait_until(lambda: len(web.pages) > seen)
+    web.stop()
+    options = web.get("/dbkit/download/comparison.json").json()["measured_on"]["options"]
+    assert {name: options[name] for name in ("think_time", "pool_timeout", "warm_up", "calibrate")} == {
+        **{"think_time": 0.02, "pool_timeout": 90, "warm_up": 0.3, "calibrate": False},
+    }
 
 
 @pytest.mark.parametrize(

@@ -438,7 +438,7 @@ def test_the_pages_are_what_the_database_gives(database_url: str, comments: int)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--users", "0"), "argument --users: '0' is no good; give a whole number, 1 or more"),
+        (("--users", "0"), "argument --users: invalid value '0': expected an integer of at least 1"),
         (("--users", "2000000", "--todos", "2000"), "are too many; ask for 2,147,483,647 rows at most in each table"),
         ((), "is the server running there?"),
     ],

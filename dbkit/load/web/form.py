@@ -1,6 +1,6 @@
-"""The web form's side of starting a run: what Locust would let through unchecked is checked here.
+"""The web form: how dbkit's options are labelled, and checks on what it posts, as Locust makes none.
 
-Which options there are, and which go together, is `dbkit.load.options`'s.
+For the options see `dbkit.cli.options`, for which go together `dbkit.load.checks`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from locust.argument_parser import default_args_dict, get_parser
 from locust.runners import STATE_RUNNING, STATE_SPAWNING, STATE_STOPPED
 from locust.util.timespan import parse_timespan
 from locust.web import WebUI
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
-from dbkit.cli.arguments import read_settings
+from dbkit.cli.options import OPTIONS, read_settings
 from dbkit.errors import DbkitError
+from dbkit.load.checks import check_together
 from dbkit.load.conductor import RoundsShape
-from dbkit.load.options import check_together
 from dbkit.load.state import Load
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 LAST_RUN_TIMEOUT_S = 30
-"""How long to wait until the last run's results are written."""
+"""How long to wait for what the last run has yet to do."""
 LOCUST_FORM_FIELDS = frozenset(
     {"user_count", "spawn_rate", "host", "run_time", "user_classes", "shape_class", "profile"}
 )
@@ -36,7 +37,7 @@ LOCUST_FORM_FIELDS = frozenset(
 
 
 def guard_web_form(web_ui: WebUI, load: Load) -> None:
-    """Have the web UI refuse a run with bad values, and whatever another site's page asks for.
+    """Have the web UI refuse a run with bad values, and every request that a page of another site sends.
 
     Locust's form posts text, ignores the options' types and choices, and would set any option by its name; and its
     server lets the pages of every origin read its answers. A browser names no origin where its own page's is asked.
@@ -45,8 +46,11 @@ def guard_web_form(web_ui: WebUI, load: Load) -> None:
     def refuse_bad_values() -> Response | None:
         if request.method != "POST" or request.endpoint != "locust.swarm":
             return None
-        reason = _reason_against_form(web_ui, load)
-        return None if reason is None else _refusal(reason)
+        try:
+            _check_start(web_ui, load)
+        except DbkitError as mistake:
+            return _refusal(str(mistake))
+        return None
 
     def refuse_other_sites() -> Response | None:
         origin = request.headers.get("Origin")
@@ -61,50 +65,76 @@ def guard_web_form(web_ui: WebUI, load: Load) -> None:
     assert web_ui.app is not None
     web_ui.app.before_request(refuse_other_sites)
     web_ui.app.before_request(refuse_bad_values)
-    _leave_out_what_misleads(web_ui)
+    _change_what_is_shown(web_ui)
 
 
-def _reason_against_form(web_ui: WebUI, load: Load) -> str | None:
-    """Why a run with the posted values would not do, or None."""
+def _check_start(web_ui: WebUI, load: Load) -> None:
+    """Raise DbkitError where a run with the posted values cannot start."""
     environment: Any = load.environment
     runner = environment.runner
-    if runner.state == STATE_STOPPED:  # its results may still be to be written, and its schedule to end
-        load.written.wait(LAST_RUN_TIMEOUT_S)
-        if runner.shape_greenlet is not None:
-            runner.shape_greenlet.join(LAST_RUN_TIMEOUT_S)
+    if runner.state == STATE_STOPPED:
+        _wait_for_last_run(load)
     if isinstance(environment.shape_class, RoundsShape) and runner.shape_greenlet is not None:
-        return "rounds are running; stop them before starting others"
+        raise DbkitError("rounds are running; stop them before starting others")
+    options = _read_form(load)
+    user_classes, shape = environment.user_classes_by_name, environment.shape_class
+    if web_ui.userclass_picker_is_active:
+        user_classes, shape = _picked_classes(environment), _picked_shape(environment)
+        if runner.state in (STATE_SPAWNING, STATE_RUNNING) and user_classes != environment.user_classes_by_name:
+            raise DbkitError("a test of other classes is running; stop it before choosing these")
+    in_rounds = isinstance(shape, RoundsShape)
+    if in_rounds and not runner.worker_count:
+        raise DbkitError("no worker is connected; start some with locust --worker")
+    check_together(options, user_classes, in_rounds=in_rounds)
+    load.check(read_settings(options), user_classes.values())
+    _plan(load, options.run_time)
+
+
+def _wait_for_last_run(load: Load) -> None:
+    """Wait until its results are written and its schedule has ended, but no longer than LAST_RUN_TIMEOUT_S each."""
+    runner: Any = load.environment.runner
+    load.written.wait(LAST_RUN_TIMEOUT_S)
+    if runner.shape_greenlet is not None:
+        runner.shape_greenlet.join(LAST_RUN_TIMEOUT_S)
+
+
+def _read_form(load: Load) -> argparse.Namespace:
+    """The options that the run would have. Raises DbkitError for a posted value that the command line would refuse.
+
+    Times are put back into the form as plain seconds: Locust converts a text to the type of the option's last value.
+    """
     # of Locust's own some are not marked as hidden, though the form shows none of them
     hidden = default_args_dict().keys() | {"help"}
     shown = {name: option for name, option in get_parser().args_included_in_web_ui.items() if name not in hidden}
+    form = MultiDict(request.form)
     posted: dict[str, Any] = {}
-    for name, value in request.form.items():
+    for name, text in request.form.items():
         if name in LOCUST_FORM_FIELDS:
             continue
         if name not in shown:
-            return f"{name} cannot be set from the web form; give it on the command line"
-        try:
-            posted[name] = _read_value(shown[name], value)
-        except (argparse.ArgumentTypeError, ValueError) as error:
-            return f"--{name.replace('_', '-')}: {error}"
+            raise DbkitError(f"{name} cannot be set from the web form; give it on the command line")
+        posted[name] = value = _read_value(shown[name], text)
+        if isinstance(value, float):
+            form[name] = str(value)
+    request.form = ImmutableMultiDict(form)
     posted["run_time"] = request.form.get("run_time")
-    with suppress(ValueError):  # Locust says itself what is no number
+    with suppress(ValueError):  # Locust itself refuses what is no number
         posted["num_users"] = int(request.form.get("user_count", load.options.num_users or 1))
-    options = argparse.Namespace(**vars(load.options) | posted)
+    return argparse.Namespace(**vars(load.options) | posted)
+
+
+def _read_value(option: argparse.Action, text: str) -> Any:
+    """The value that the command line would read from `text`. Raises DbkitError where it would refuse it."""
+    if option.nargs == 0:  # a switch, which Locust's form posts as text too
+        return text == "true"
     try:
-        user_classes, shape = environment.user_classes_by_name, environment.shape_class
-        if web_ui.userclass_picker_is_active:
-            user_classes, shape = _picked_classes(environment), _picked_shape(environment)
-            if runner.state in (STATE_SPAWNING, STATE_RUNNING) and user_classes != environment.user_classes_by_name:
-                return "a test of other classes is running; stop it before choosing these"
-        if isinstance(shape, RoundsShape) and not runner.worker_count:
-            return "no worker is connected; start some with locust --worker"
-        check_together(options, user_classes, in_rounds=isinstance(shape, RoundsShape))
-        load.check(read_settings(options), user_classes.values())
-    except DbkitError as mistake:
-        return str(mistake)
-    _plan(load, posted["run_time"])
-    return None
+        value = option.type(text) if callable(option.type) else text
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise DbkitError(f"{option.option_strings[-1]}: {error}") from None
+    if option.choices is not None and value not in option.choices:
+        choices = ", ".join(map(str, option.choices))
+        raise DbkitError(f"{option.option_strings[-1]}: invalid choice: {text!r} (choose from {choices})")
+    return value
 
 
 def _plan(load: Load, run_time: str | None) -> None:
@@ -113,7 +143,7 @@ def _plan(load: Load, run_time: str | None) -> None:
         load.options.run_time = None  # Locust would keep the last run's, and not obey it
     runner = load.environment.runner
     if runner is not None and runner.state in (STATE_SPAWNING, STATE_RUNNING):
-        with suppress(ValueError):  # Locust says itself what is no time
+        with suppress(ValueError):  # Locust itself refuses what is no time
             load.planned_s = time.perf_counter() - load.began_s + parse_timespan(run_time) if run_time else None
 
 
@@ -137,29 +167,26 @@ def _picked_shape(environment: Any) -> LoadTestShape | None:
     return shape
 
 
-def _leave_out_what_misleads(web_ui: WebUI) -> None:
-    """Have the form not ask for a host, which no page has, and the class picker not offer the shape "Default".
+def _change_what_is_shown(web_ui: WebUI) -> None:
+    """Have the form label dbkit's options in few words, as longer ones are cut, and leave out what misleads.
 
-    That one stands first and means none, and classes made for rounds would run at once.
+    That is the host, which no page has, and the class picker's shape "Default": it stands first and means none, and
+    classes made for rounds would run at once.
     """
     update: Callable[[], None] = web_ui.update_template_args
 
-    def update_and_leave_out() -> None:
+    def update_and_change() -> None:
         update()
-        web_ui.template_args["missing_host_warning"] = False
+        shown = web_ui.template_args
+        shown["missing_host_warning"] = False
+        for name, extra_option in shown["extra_options"].items():
+            if name in OPTIONS:
+                extra_option["help_text"] = OPTIONS[name].help
         available = web_ui.environment.available_shape_classes or {}
         if any(isinstance(shape, RoundsShape) for shape in available.values()):
-            web_ui.template_args["available_shape_classes"] = sorted(available)
+            shown["available_shape_classes"] = sorted(available)
 
-    web_ui.update_template_args = update_and_leave_out  # type: ignore[method-assign]
-
-
-def _read_value(option: argparse.Action, text: str) -> Any:
-    """What the command line would make of `text`. Raises ArgumentTypeError or ValueError where it would refuse it."""
-    value = option.type(text) if callable(option.type) else text
-    if option.choices is not None and value not in option.choices:
-        raise ValueError(f"{text!r} is no good; choose from {', '.join(map(str, option.choices))}")
-    return value
+    web_ui.update_template_args = update_and_change  # type: ignore[method-assign]
 
 
 def _refusal(message: str, status: int = 200) -> Response:
