@@ -3,4 +3,4 @@
 from dbkit.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main("python -m dbkit")

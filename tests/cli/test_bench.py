@@ -130,6 +130,24 @@ def test_without_a_command_it_prints_help() -> None:
     assert "bench" in done.stdout
 
 
+SCRIPT = """
+import sys, tomllib
+from importlib.metadata import EntryPoint
+
+with open("pyproject.toml", "rb") as file:
+    scripts = tomllib.load(file)["project"]["scripts"]
+sys.argv[0] = "/somewhere/bin/dbkit"
+EntryPoint("dbkit", scripts["dbkit"], "console_scripts").load()()
+"""
+
+
+def test_the_command_names_itself_as_it_was_called() -> None:
+    done = run("postgresql://", "--pages", "0", command=(sys.executable, "-c", SCRIPT))
+
+    said = "argument --pages: invalid value '0': expected an integer of at least 1"
+    assert (done.returncode, done.stderr) == (2, f"dbkit bench: error: {said}\n")
+
+
 OF_LOCUST = ("locust", "gevent", "uvloop", "flask")
 
 
