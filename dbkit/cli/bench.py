@@ -1,8 +1,8 @@
 """The plain benchmark, without Locust: how long a number of pages takes, read as a script or a web application would.
 
-psycopg reads in threads, the async stacks in asyncio tasks behind a semaphore. Each time is one stretch of one moment:
-enough to see what a strategy costs, not to rank two that are close, which takes rounds under Locust. Which stacks,
-strategies and pages, and printing, are left to `python -m dbkit`.
+psycopg reads in threads, the async stacks in asyncio tasks behind a semaphore. Each strategy is timed once: that shows
+what a strategy costs, but cannot rank two that are close, which takes rounds under Locust. The choice of stacks,
+strategies and pages, and printing, are left to `dbkit.cli.bench_command`.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ def bench(database: DatabaseUrl, stack: Stack, strategies: Iterable[str], worklo
             function = STRATEGIES[strategy]
             try:
                 read_pages(function)
-                started_s = perf_counter()
+                started = perf_counter()
                 rows = read_pages(function)
-                seconds = perf_counter() - started_s
+                seconds = perf_counter() - started
             except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-                raise DbkitError(f"{strategy} on {stack}: {_reason(error)}") from None
+                raise DbkitError(f"{strategy} on {stack}: {_failure_message(error)}") from None
             yield Timing(strategy, len(workload.pages), seconds, rows)
 
 
@@ -145,13 +145,13 @@ def _tasks(database: DatabaseUrl, stack: Stack, workload: Workload) -> Iterator[
             runner.run(engine.dispose())
 
 
-def _reason(error: sqlalchemy.exc.SQLAlchemyError | OSError) -> str:
-    """What the driver or the pool said, on one line, without SQL and parameters, and what to do about it."""
+def _failure_message(error: sqlalchemy.exc.SQLAlchemyError | OSError) -> str:
+    """The message of the driver or the pool, on one line without SQL and parameters, and what to do about it."""
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return "no connection became free in time; raise --pool-timeout or --pool-size"
     origin = (error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else None) or error
-    said = str(origin).partition("\n")[0]
+    message = str(origin).partition("\n")[0]
     query_canceled = "57014"
     if getattr(origin, "sqlstate", None) == query_canceled:
-        return f"{said}; raise --statement-timeout"
-    return f"{said}; python seed.py --check may tell more"
+        return f"{message}; raise --statement-timeout"
+    return f"{message}; to learn more, run python seed.py --check"

@@ -25,16 +25,18 @@ STACKS_OF: dict[type[PageUser], tuple[Stack, ...]] = {
 
 
 def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[User]], *, in_rounds: bool) -> None:
-    """Raise DbkitError for options that are good one by one but not together, or not for the chosen `user_classes`."""
+    """Raise DbkitError for options that contradict each other or do not fit the chosen `user_classes`."""
     if options.num_users is not None and options.num_users < 1:
-        raise DbkitError(f"{options.num_users} users read no page; give 1 or more with -u")
+        raise DbkitError(f"{options.num_users} users read no page; set -u to at least 1")
     for name, user_class in user_classes.items():
         if issubclass(user_class, PageUser):
             _check_class(name, user_class)
             if in_rounds and options.calibrate and PageUser.read_pages not in user_class.tasks:
-                raise DbkitError(f"--calibrate cannot call tasks of one's own bare; choose other classes than {name}")
+                raise DbkitError(f"--calibrate cannot measure {name}, which has tasks of its own; choose other classes")
         elif in_rounds:
-            raise DbkitError(f"{name} is no PageUser and cannot take part in rounds; choose the other classes by name")
+            raise DbkitError(
+                f"{name} is not a PageUser and cannot take part in rounds; choose the other classes by name"
+            )
     if options.reference and options.reference not in user_classes:
         names = ", ".join(sorted(user_classes))
         raise DbkitError(f"--reference {options.reference} is not among the classes: {names}")

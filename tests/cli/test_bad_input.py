@@ -29,7 +29,7 @@ SHORT_RUN = ("-u", "2", "-r", "2", "-t", "2s")
 
 @dataclass(frozen=True)
 class Case:
-    """A mistake, and a part of the line that tells it."""
+    """A mistake, and a part of the line that reports it."""
 
     said: str
     arguments: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ CASES = {
     "summary into a file": Case("choose another place with --summary", environment={"DBKIT_SUMMARY": "Makefile/x.md"}),
     # The order of imports
     "psycopg before gevent": Case(PSYCOPG_FIRST, command=(sys.executable, "-c", LOCUST_AFTER_PSYCOPG)),
-    "gevent told not to patch": Case(PSYCOPG_FIRST, environment={"LOCUST_SKIP_MONKEY_PATCH": "1"}),
+    "gevent asked not to patch": Case(PSYCOPG_FIRST, environment={"LOCUST_SKIP_MONKEY_PATCH": "1"}),
 }
 
 
@@ -165,7 +165,9 @@ def outcomes(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_is_told_on_one_line_before_any_user_starts(outcomes: dict[str, Future[Outcome]], name: str) -> None:
+def test_a_mistake_is_reported_on_one_line_before_any_user_starts(
+    outcomes: dict[str, Future[Outcome]], name: str
+) -> None:
     case, outcome = CASES[name], outcomes[name].result()
     assert outcome.exit_code == 2, outcome.stderr
     # each process that reads pages looks at the database for itself
@@ -181,7 +183,7 @@ def test_a_mistake_is_told_on_one_line_before_any_user_starts(outcomes: dict[str
     assert outcome.leftovers == []
 
 
-def test_an_unknown_class_is_told_by_locust_itself(seeded_url: str, tmp_path: Path) -> None:
+def test_an_unknown_class_is_reported_by_locust_itself(seeded_url: str, tmp_path: Path) -> None:
     with locust(tmp_path / "run", "PsycopgJoinned", url=seeded_url) as run:
         assert run.wait() == 1
         assert "Unknown User(s): PsycopgJoinned" in run.stderr
@@ -198,7 +200,7 @@ def test_an_unknown_class_is_told_by_locust_itself(seeded_url: str, tmp_path: Pa
         (MALFORMED, "malformed", "variable"),
     ],
 )
-def test_seeding_tells_a_mistake_on_one_line(
+def test_seeding_reports_a_mistake_on_one_line(
     urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, database: str, said: str, by: str
 ) -> None:
     url = urls.get(database, database)

@@ -115,7 +115,9 @@ def test_pages_may_end_in_each_way(seeded_url: str, end: str) -> None:
         (("--pool-size", "2", "--max-overflow", "1"), "pages wait for a connection: the pool has 3 for 6 at a time"),
     ],
 )
-def test_a_pool_smaller_than_the_concurrency_is_told(seeded_url: str, pool: tuple[str, ...], said: str | None) -> None:
+def test_a_pool_smaller_than_the_concurrency_is_mentioned(
+    seeded_url: str, pool: tuple[str, ...], said: str | None
+) -> None:
     lines = bench(seeded_url, "--concurrency", "6", "--stack", "psycopg-threads", "--strategy", "core", *pool)
 
     assert [line for line in lines if line.startswith("pages ")] == ([] if said is None else [lines[2]])
@@ -232,7 +234,7 @@ def unreadable_url(database_url: str) -> Iterator[str]:
 def test_a_page_that_cannot_be_read_is_one_line(unreadable_url: str, stack: Stack) -> None:
     said = mistake(run(unreadable_url, "--stack", stack, "--strategy", "joined"))
 
-    assert f"joined on {stack}: permission denied for table comment; python seed.py --check" in said
+    assert f"joined on {stack}: permission denied for table comment; to learn more, run python seed.py --check" in said
     assert "SELECT" not in said
 
 
@@ -261,9 +263,9 @@ def test_ctrl_c_ends_it_at_once(seeded_url: str, stack: Stack) -> None:
 
 def wait_for_readers(url: str, application_name: str, process: subprocess.Popen[str]) -> None:
     """Wait until pages are being read, several at a time."""
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + DEADLINE_S
     with psycopg.connect(url, autocommit=True) as connection:
-        while process.poll() is None and time.monotonic() < deadline_s:
+        while process.poll() is None and time.monotonic() < deadline:
             row = connection.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [application_name]
             ).fetchone()

@@ -129,7 +129,7 @@ def test_rounds_from_the_form_to_the_downloads(password_url: str, tmp_path: Path
         wait_for_end(page)
         expect(page.locator("#dbkit .dbkit-warnings").first).to_contain_text("cut short")
 
-        # whole
+        # complete
         page.get_by_role("button", name="New").click()
         fill(page, Rounds=3)
         page.get_by_role("button", name="Start", exact=True).click()
@@ -215,7 +215,7 @@ def test_the_class_picker_runs_what_was_picked(seeded_url: str, tmp_path: Path, 
         strategies(page)
         wait_for_classes(page, 1)
         assert names(page) == ["AsyncpgJoined"]
-        assert {told.context["user_class"] for told in run.pages} == {"AsyncpgJoined"}
+        assert {read.context["user_class"] for read in run.pages} == {"AsyncpgJoined"}
         page.get_by_role("button", name="Stop").click()
         wait_for_end(page)
 
@@ -275,7 +275,7 @@ def test_it_works_under_a_path_of_its_own_and_with_workers(seeded_url: str, tmp_
 
 
 @pytest.mark.parametrize("path", ["state", "download/report.html", "charts.js", "plotly.js"])
-def test_nothing_is_told_without_a_login_where_one_is_asked_for(seeded_url: str, tmp_path: Path, path: str) -> None:
+def test_nothing_is_shown_without_a_login_where_one_is_asked_for(seeded_url: str, tmp_path: Path, path: str) -> None:
     with locust(tmp_path / "run", "--web-login", *CLASSES, url=seeded_url, web=True) as run:
         answer = run.get(f"/dbkit/{path}")
         assert answer.text.startswith("Locust auth exception")  # nobody can log in yet: no user is known
@@ -284,7 +284,7 @@ def test_nothing_is_told_without_a_login_where_one_is_asked_for(seeded_url: str,
 @pytest.mark.parametrize(
     ("path", "said"), [("comparison.json", "nothing has been measured yet"), ("x.csv", "there is no")]
 )
-def test_a_download_that_is_not_there_is_told(seeded_url: str, tmp_path: Path, path: str, said: str) -> None:
+def test_a_missing_download_is_reported(seeded_url: str, tmp_path: Path, path: str, said: str) -> None:
     with locust(tmp_path / "run", *CLASSES, url=seeded_url, web=True) as run:
         answer = run.get(f"/dbkit/download/{path}")
         assert (answer.status_code, said in answer.text) == (404, True)

@@ -102,7 +102,7 @@ def test_the_form_shows_the_options_with_their_help_and_not_the_database(web: Lo
         ("end", ""),
     ],
 )
-def test_a_bad_value_is_told_and_nothing_starts(web: LocustRun, name: str, value: str) -> None:
+def test_a_bad_value_is_refused_and_nothing_starts(web: LocustRun, name: str, value: str) -> None:
     assert refusal(web, **{name: value}).startswith(f"--{name.replace('_', '-')}: ")
 
 
@@ -134,7 +134,9 @@ def test_an_option_that_the_form_does_not_show_cannot_be_set(web: LocustRun, nam
 
 
 @pytest.mark.parametrize("form", [{"pool_size": 100}, {"max_overflow": 1000}, {"pool_size": 30, "max_overflow": 5}])
-def test_pools_that_the_server_does_not_allow_are_told_and_nothing_starts(web: LocustRun, form: dict[str, int]) -> None:
+def test_pools_that_the_server_does_not_allow_are_refused_and_nothing_starts(
+    web: LocustRun, form: dict[str, int]
+) -> None:
     assert "lower --pool-size" in refusal(web, **form)
 
 
@@ -190,7 +192,7 @@ def test_values_that_were_refused_leave_the_next_run_as_it_was(web: LocustRun) -
     assert {page.context["rows"] for page in web.pages[seen:]} == {8}
 
 
-def test_a_dataset_that_is_gone_is_told_and_nothing_starts(database_url: str, tmp_path: Path) -> None:
+def test_a_run_without_dataset_is_refused_and_nothing_starts(database_url: str, tmp_path: Path) -> None:
     create(DatabaseUrl.parse(database_url), Shape(users=1, todos=10), replace=False)
     with locust(tmp_path / "run", "PsycopgJoined", url=database_url, web=True, record=True) as run:
         with psycopg.connect(database_url) as connection:

@@ -1,8 +1,8 @@
 """The Strategies tab in Locust's web UI: the result as it comes in, charts of it, and downloads.
 
-Locust lets a tab hold tables of its own kind only, so that its page gets a script (`view/tab.js`) which mounts beside
-Locust's application, follows its tabs, and asks here for what is new. All that it needs is served from here. What is
-shown is `dbkit.load.results`'s, how it looks `dbkit.output.view`'s.
+A tab of Locust's own kind can only hold tables. So Locust's page gets a script (`view/tab.js`) that shows its content
+beside Locust's application, follows its tabs, and asks this module for new results. Everything that the script loads
+is served here. For the result see `dbkit.load.results`, for its looks `dbkit.output.view`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MOUNT = """
 <link rel="stylesheet" href="./dbkit/tab.css" />
 <script defer src="./dbkit/tab.js"></script>
 """
-"""What Locust's page gets, at its end."""
+"""What is added at the end of Locust's page."""
 
 DOWNLOADS: dict[str, Callable[[Result], str]] = {
     "report.html": lambda result: report(result.as_json()),
@@ -46,7 +46,7 @@ DOWNLOADS: dict[str, Callable[[Result], str]] = {
 }
 MIME_TYPES = {"html": "text/html", "md": "text/markdown", "csv": "text/csv", "json": "application/json"}
 WRITTEN_TIMEOUT_S = 30
-"""How long a download waits for what still belongs to a result that has just ended."""
+"""How long a download waits until the result of a run that has just ended is complete."""
 
 
 class StrategiesTab:
@@ -57,7 +57,7 @@ class StrategiesTab:
         self._conductor = conductor
         self._results = results
         self._shown = "null"
-        """The result as the tab gets it, of `_shown_version`."""
+        """The result as the tab gets it, in JSON; its version is `_shown_version`."""
         self._shown_version = "none"
         app = web_ui.app
         assert app is not None
@@ -74,18 +74,18 @@ class StrategiesTab:
         app.after_request(_mount)
 
     def on_slot_ended(self) -> None:
-        """Make what the tab shows, where no page is in flight."""
+        """Prepare what the tab shows, while no page is in flight."""
         self._results.on_slot_ended()
         self._show()
 
     def _state(self) -> Response:
-        """Where the run stands, and the result if it is another than the asker's `version`."""
+        """How far the run is, and the result unless the browser has its `version` already."""
         self._results.so_far()
         self._show()
         known = request.args.get("version") == self._shown_version
         runner: Any = self._load.environment.runner
         about = {"version": self._shown_version, "state": runner.state, "status": self._status()}
-        # the result is JSON already, perhaps much of it
+        # the result is JSON already, and may be large
         body = f'{json.dumps(about)[:-1]}, "result": {"null" if known else self._shown}}}'
         return Response(body, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
@@ -116,12 +116,12 @@ class StrategiesTab:
         self._shown = "null" if result is None else json.dumps(self._content(result))
 
     def _content(self, result: Result) -> Row:
-        # a class may have been measured only in slots that do not count
+        # some classes may have only slots that do not count
         styles = looks([*result.strategies, *result.slots])
         macros: Any = view.templates().get_template("tab.html").module
         recent = {} if self._results.finished else self._load.recorder.timeline.recent_parts_ms()
         return {
-            # that it is still running, the first warning, is what the status says
+            # the first warning, that it is still running, is in the status
             "above": macros.above(result, result.warnings[result.state == "running" :], styles),
             "below": macros.below(result, styles, self._results.finished),
             "looks": styles,
@@ -138,7 +138,7 @@ class StrategiesTab:
         }
 
     def _status(self) -> Row:
-        """What the run is doing, in words, and how far it is, 0 to 1; None where that is not known."""
+        """What the run is doing, in words, and the share of it that is done, 0 to 1, or None if that is not known."""
         load, standing = self._load, self._conductor.standing
         runner: Any = load.environment.runner
         if standing is not None:
@@ -173,8 +173,8 @@ def _asset(name: str) -> Response:
 
 
 def _plotly() -> Response:
-    """The charting library, some 5 MB that a browser asks for once."""
-    import plotly  # takes a moment, in every worker and headless run as well if it stood above
+    """The charting library: some 5 MB, which a browser asks for once."""
+    import plotly  # here, because it is slow to import and neither workers nor headless runs need it
 
     return send_file(Path(plotly.__file__).with_name("package_data") / "plotly.min.js", max_age=86400)
 
@@ -187,7 +187,7 @@ def _mount(response: Response) -> Response:
 
 
 def _busiest(runner: Any) -> str:
-    """How busy the load is, which bends every strategy once it comes near a whole core."""
+    """How busy the load process is. Near 100 % of a core it limits every strategy."""
     if isinstance(runner, MasterRunner):
         percent = max((client.cpu_usage for client in runner.clients.values()), default=0)
     else:
