@@ -6,35 +6,31 @@ text of a value is read is left to `dbkit.cli.values`. `seed.py` adds the option
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 from dbkit.cli.bench import BENCH_STACKS
-from dbkit.cli.values import ValueType, database_url, duration, integer, share, text
+from dbkit.cli.values import ValueType, choice, database_url, duration, integer, share, text
 from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
 Command = Literal["seed", "bench", "locust"]
 
-PAGE_ORDERS = ("random", "sequential")
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Option:
     """An option of one or several command lines."""
 
     name: str
     """The name of its attribute in parsed options, such as `slot_time`."""
+    type: ValueType | None
+    """How its value is read; None for a switch, which is either given or not."""
+    default: Any
     help: str
     """What it sets, in a few words with the unit: the web form has no room for more."""
     details: str = ""
     """What else there is to say, for `--help` and the documentation."""
-    unit: str = ""
-    """What stands for its value in `--help`."""
-    type: ValueType | None = None
-    """How its value is read; None for one of its `choices`, or for a switch that is either given or not."""
-    choices: tuple[str, ...] = ()
-    default: Any = None
+    _: KW_ONLY
     default_words: str = ""
     """What happens where it is not given, if its default does not show that."""
     commands: tuple[Command, ...] = ("locust",)
@@ -61,248 +57,177 @@ class Option:
 
     def add_to(self, parser: Any) -> None:
         """Add it to a parser of ConfigArgParse, such as Locust's."""
-        value: dict[str, Any] = {"default": self.default}
-        if self.choices:
-            value["choices"] = self.choices
-        elif self.type:
-            value |= {"type": self.type, "metavar": f"<{self.unit}>"}
-        else:
-            value["action"] = "store_true"
+        value: dict[str, Any] = {"action": "store_true"}
+        if self.type:
+            metavar = None if self.type.choices else f"<{self.type.unit}>"
+            value = {"type": self.type, "choices": self.type.choices, "metavar": metavar}
         default = self.default_text and f"default {self.default_text}"
         words = "; ".join(part for part in (self.help, self.details, default) if part)
-        action = parser.add_argument(self.flag, env_var=self.variable, help=words, **value)
+        action = parser.add_argument(self.flag, env_var=self.variable, default=self.default, help=words, **value)
         action.include_in_web_ui = self.in_form  # see locust.argument_parser.LocustArgumentParser
 
 
-_DEFAULT = Settings()
+_ANY: tuple[Command, ...] = ("seed", "bench", "locust")
+_READERS: tuple[Command, ...] = ("bench", "locust")
+_BENCH: tuple[Command, ...] = ("bench",)
+_SETTINGS = Settings()
 
-_OF_DATABASE = (
+_TABLE = (
     Option(
-        name="database_url",
-        help="PostgreSQL to use, as postgresql://user:password@host:port/database",
-        unit="url",
-        type=database_url(),
+        "database_url",
+        database_url(),
+        None,
+        "PostgreSQL to use, as postgresql://user:password@host:port/database",
         default_words="an embedded server, with its data in .dbkit/",
-        commands=("seed", "bench", "locust"),
+        commands=_ANY,
         in_form=False,
         reported=False,
     ),
-)
-
-_OF_PAGES = (
+    # pages
+    Option("page_size", integer(1, "todos"), DEFAULT_PAGE_SIZE, "todos on a page", commands=_READERS),
     Option(
-        name="page_size",
-        help="todos on a page",
-        unit="todos",
-        type=integer(1),
-        default=DEFAULT_PAGE_SIZE,
-        commands=("bench", "locust"),
+        "page_order",
+        choice("random", "sequential"),
+        "random",
+        "which page a user reads next",
+        "any one, or each in turn from the first",
+    ),
+    Option("think_time", duration(), 0.0, "seconds that a user waits between two pages, on average"),
+    Option(
+        "think_time_spread",
+        share(),
+        0.5,
+        "share of the think time by which a wait may differ from it",
+        "0 is a constant wait; with 0.5 a wait is from half to one and a half of the think time",
     ),
     Option(
-        name="page_order",
-        help="which page a user reads next",
-        details="any one, or each in turn from the first",
-        choices=PAGE_ORDERS,
-        default="random",
+        "seed",
+        integer(),
+        1,
+        "number from which random choices start",
+        "the same number gives the same pages and slots in the same order",
+    ),
+    # how pages use the database
+    Option(
+        "pool_size",
+        integer(1, "connections"),
+        _SETTINGS.pool_size,
+        "connections that each pool keeps",
+        "there is one pool for each stack in each process",
+        commands=_READERS,
     ),
     Option(
-        name="think_time",
-        help="seconds that a user waits between two pages, on average",
-        unit="seconds",
-        type=duration(),
-        default=0.0,
+        "max_overflow",
+        integer(0, "connections"),
+        _SETTINGS.max_overflow,
+        "connections that a pool may open beyond its size",
+        "they are closed on return",
+        commands=_READERS,
     ),
     Option(
-        name="think_time_spread",
-        help="share of the think time by which a wait may differ from it",
-        details="0 is a constant wait; with 0.5 a wait is from half to one and a half of the think time",
-        unit="share",
-        type=share(),
-        default=0.5,
+        "pool_timeout",
+        duration(positive=True),
+        _SETTINGS.pool_timeout_s,
+        "seconds that a page waits for a connection before it fails",
+        commands=_READERS,
     ),
     Option(
-        name="seed",
-        help="number from which random choices start",
-        details="the same number gives the same pages and slots in the same order",
-        unit="number",
-        type=integer(),
-        default=1,
-    ),
-)
-
-_OF_SETTINGS = (
-    Option(
-        name="pool_size",
-        help="connections that each pool keeps",
-        details="there is one pool for each stack in each process",
-        unit="connections",
-        type=integer(1),
-        default=_DEFAULT.pool_size,
-        commands=("bench", "locust"),
+        "statement_timeout",
+        duration(),
+        _SETTINGS.statement_timeout_s,
+        "seconds that the server lets a statement run, 0 for no limit",
+        commands=_READERS,
     ),
     Option(
-        name="max_overflow",
-        help="connections that a pool may open beyond its size",
-        details="they are closed on return",
-        unit="connections",
-        type=integer(0),
-        default=_DEFAULT.max_overflow,
-        commands=("bench", "locust"),
+        "end",
+        choice(*PAGE_ENDS),
+        _SETTINGS.end,
+        "how a page ends",
+        "rollback is what closing a session does, commit costs the same round trip, autocommit opens no transaction",
+        commands=_READERS,
     ),
     Option(
-        name="pool_timeout",
-        help="seconds that a page waits for a connection before it fails",
-        unit="seconds",
-        type=duration(positive=True),
-        default=_DEFAULT.pool_timeout_s,
-        commands=("bench", "locust"),
+        "session_close",
+        choice(*SESSION_CLOSES),
+        _SETTINGS.close,
+        "how async sessions are closed",
+        "by `async with`, as people write it, or by `await session.close()` in a `finally`, which saves a task a page",
+        commands=_READERS,
+    ),
+    # rounds
+    Option("rounds", integer(1), 5, "number of rounds, each with one turn of every class"),
+    Option("slot_time", duration(positive=True), 1.0, "seconds measured in each turn, at least"),
+    Option(
+        "max_slot_time",
+        duration(),
+        10.0,
+        "seconds to which a turn may grow",
+        "a turn grows until each user has read 3 pages in it",
+    ),
+    Option("warm_up", duration(), 0.3, "seconds of reading before each turn that count in no figure"),
+    Option(
+        "drain_timeout",
+        duration(),
+        10.0,
+        "seconds that a page may go on after its turn",
+        "then it is cut off and counted as unfinished",
     ),
     Option(
-        name="statement_timeout",
-        help="seconds that the server lets a statement run, 0 for no limit",
-        unit="seconds",
-        type=duration(),
-        default=_DEFAULT.statement_timeout_s,
-        commands=("bench", "locust"),
+        "calibrate",
+        None,
+        False,
+        "measure each page function called bare as well",
+        "to see what the harness takes; doubles the time",
     ),
     Option(
-        name="end",
-        help="how a page ends",
-        details="rollback is what closing a session does, commit costs the same round trip, autocommit opens no "
-        "transaction",
-        choices=PAGE_ENDS,
-        default=_DEFAULT.end,
-        commands=("bench", "locust"),
-    ),
-    Option(
-        name="session_close",
-        help="how async sessions are closed",
-        details="by `async with`, as people write it, or by `await session.close()` in a `finally`, which saves a task "
-        "a page",
-        choices=SESSION_CLOSES,
-        default=_DEFAULT.close,
-        commands=("bench", "locust"),
-    ),
-)
-
-_OF_ROUNDS = (
-    Option(
-        name="rounds",
-        help="number of rounds, each with one turn of every class",
-        unit="number",
-        type=integer(1),
-        default=5,
-    ),
-    Option(
-        name="slot_time",
-        help="seconds measured in each turn, at least",
-        unit="seconds",
-        type=duration(positive=True),
-        default=1.0,
-    ),
-    Option(
-        name="max_slot_time",
-        help="seconds to which a turn may grow",
-        details="a turn grows until each user has read 3 pages in it",
-        unit="seconds",
-        type=duration(),
-        default=10.0,
-    ),
-    Option(
-        name="warm_up",
-        help="seconds of reading before each turn that count in no figure",
-        unit="seconds",
-        type=duration(),
-        default=0.3,
-    ),
-    Option(
-        name="drain_timeout",
-        help="seconds that a page may go on after its turn",
-        details="then it is cut off and counted as unfinished",
-        unit="seconds",
-        type=duration(),
-        default=10.0,
-    ),
-    Option(
-        name="calibrate",
-        help="measure each page function called bare as well",
-        details="to see what the harness takes; doubles the time",
-        default=False,
-    ),
-    Option(
-        name="reference",
-        help="class that the others are compared with",
-        unit="class",
-        type=text("the name of a user class"),
-        default="",
+        "reference",
+        text("class"),
+        "",
+        "class that the others are compared with",
         default_words="the slowest",
         reported=False,
     ),
-)
-
-_OF_FILES = (
+    # files
     Option(
-        name="report",
-        help="file for an HTML report",
-        details="one file that opens anywhere",
-        unit="filename",
-        type=text("a file name"),
-        default="",
+        "report",
+        text("filename"),
+        "",
+        "write an HTML report to this file",
+        "one file that opens anywhere",
         in_form=False,
         reported=False,
     ),
     Option(
-        name="summary",
-        help="file for a summary in Markdown",
-        details="for a pull request or a CI job's page",
-        unit="filename",
-        type=text("a file name"),
-        default="",
+        "summary",
+        text("filename"),
+        "",
+        "write a summary in Markdown to this file",
+        "for a pull request or a CI job's page",
         in_form=False,
         reported=False,
     ),
+    # the plain benchmark
+    Option(
+        "pages",
+        integer(1),
+        25,
+        "number of pages to read, from the first on",
+        "after the dataset's last page comes the first again",
+        commands=_BENCH,
+    ),
+    Option(
+        "concurrency",
+        integer(1),
+        10,
+        "number of pages read at a time",
+        "by threads, or by tasks that a semaphore lets through",
+        commands=_BENCH,
+    ),
+    Option("stack", choice(*BENCH_STACKS), None, "stack to read on", default_words="all", commands=_BENCH),
+    Option("strategy", choice(*STRATEGIES), None, "strategy to read with", default_words="all", commands=_BENCH),
 )
 
-_OF_BENCH = (
-    Option(
-        name="pages",
-        help="pages to read, from the first on",
-        details="after the dataset's last page comes the first again",
-        unit="number",
-        type=integer(1),
-        default=25,
-        commands=("bench",),
-    ),
-    Option(
-        name="concurrency",
-        help="pages read at a time",
-        details="by threads, or by tasks that a semaphore lets through",
-        unit="number",
-        type=integer(1),
-        default=10,
-        commands=("bench",),
-    ),
-    Option(
-        name="stack",
-        help="stack to read on",
-        choices=BENCH_STACKS,
-        default_words="all, one after the other",
-        commands=("bench",),
-    ),
-    Option(
-        name="strategy",
-        help="strategy to read with",
-        choices=tuple(STRATEGIES),
-        default_words="all, one after the other",
-        commands=("bench",),
-    ),
-)
-
-OPTIONS: dict[str, Option] = {
-    option.name: option
-    for group in (_OF_DATABASE, _OF_PAGES, _OF_SETTINGS, _OF_ROUNDS, _OF_FILES, _OF_BENCH)
-    for option in group
-}
+OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 """All options, by name, in the order in which they are shown."""
 
 

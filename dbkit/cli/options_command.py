@@ -41,7 +41,8 @@ def _lines() -> Iterator[str]:
 
 
 def _row(option: Option) -> str:
-    value = " or ".join(f"`{choice}`" for choice in option.choices) or option.unit
+    choices = option.type and option.type.choices
+    value = " or ".join(f"`{each}`" for each in choices) if choices else option.type.unit if option.type else ""
     default = option.default_words or (option.default_text and f"`{option.default_text}`")
     meaning = "; ".join(part for part in (option.help, option.details) if part)
     return f"| `{option.flag}` | `{option.variable}` | {value} | {default} | {meaning} |"

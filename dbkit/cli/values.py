@@ -10,10 +10,12 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
+
+Value = TypeVar("Value")
 
 _TIMESPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 """Locust's form of a time (`locust.util.timespan`), with fractions of a second."""
@@ -24,8 +26,12 @@ class ValueType:
     """A type for `argparse`: turns text into a value, or raises ArgumentTypeError that says what was expected."""
 
     expected: str
+    unit: str
+    """What stands for the value in `--help`; empty where `choices` do."""
     read: Callable[[str], Any]
     """Returns the value, or raises ValueError."""
+    choices: tuple[str, ...] | None = None
+    """All values, if they are few words."""
 
     def __call__(self, text: str) -> Any:
         try:
@@ -34,16 +40,10 @@ class ValueType:
             raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected {self.expected}") from None
 
 
-def integer(minimum: int | None = None) -> ValueType:
+def integer(minimum: int | None = None, unit: str = "number") -> ValueType:
     """An integer, of at least `minimum` if one is given."""
-
-    def read(text: str) -> int:
-        number = int(text)
-        if minimum is not None and number < minimum:
-            raise ValueError
-        return number
-
-    return ValueType("an integer" if minimum is None else f"an integer of at least {minimum}", read)
+    expected = "an integer" if minimum is None else f"an integer of at least {minimum}"
+    return ValueType(expected, unit, lambda text: _only_if(number := int(text), minimum is None or number >= minimum))
 
 
 def duration(*, positive: bool = False) -> ValueType:
@@ -51,29 +51,25 @@ def duration(*, positive: bool = False) -> ValueType:
 
     def read(text: str) -> float:
         seconds = read_seconds(text)
-        if not math.isfinite(seconds) or seconds < 0 or (positive and seconds == 0):
-            raise ValueError
-        return seconds
+        return _only_if(seconds, 0 < seconds < math.inf or (seconds == 0 and not positive))
 
-    bound = "above 0" if positive else "of at least 0"
-    return ValueType(f"a time such as 2, 0.5 or 1m30s, {bound}", read)
+    return ValueType(f"a time such as 2, 0.5 or 1m30s, {'above 0' if positive else 'of at least 0'}", "seconds", read)
 
 
 def share() -> ValueType:
     """A number from 0 to 1."""
-
-    def read(text: str) -> float:
-        value = float(text)
-        if not 0 <= value <= 1:
-            raise ValueError
-        return value
-
-    return ValueType("a number from 0 to 1", read)
+    return ValueType("a number from 0 to 1", "share", lambda text: _only_if(value := float(text), 0 <= value <= 1))
 
 
-def text(expected: str) -> ValueType:
-    """Any text. `expected` says what it names, such as "a file"."""
-    return ValueType(expected, str)
+def choice(*choices: str) -> ValueType:
+    """One of a few words."""
+    expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    return ValueType(expected, "", lambda text: _only_if(text, text in choices), choices)
+
+
+def text(unit: str) -> ValueType:
+    """Any text."""
+    return ValueType(unit, unit, str)
 
 
 def database_url() -> ValueType:
@@ -85,7 +81,7 @@ def database_url() -> ValueType:
         except DbkitError as mistake:  # says more than what was expected, and shows no password
             raise argparse.ArgumentTypeError(str(mistake)) from None
 
-    return ValueType("a URL", read)
+    return ValueType("a URL", "url", read)
 
 
 def read_seconds(text: str) -> float:
@@ -95,3 +91,9 @@ def read_seconds(text: str) -> float:
         return float(text)
     hours, minutes, seconds = (float(part or 0) for part in timespan.groups())
     return hours * 3600 + minutes * 60 + seconds
+
+
+def _only_if(value: Value, is_allowed: bool) -> Value:
+    if not is_allowed:
+        raise ValueError
+    return value

@@ -68,8 +68,10 @@ CASES = {
     "page size by variable": Case("--page-size: invalid value '-1'", environment={"DBKIT_PAGE_SIZE": "-1"}),
     "page size by file": Case("--page-size: invalid value 'x'", configuration="page-size = x"),
     "think time": Case("--think-time: invalid value '-1'", ("--think-time=-1",)),
-    "end of a page": Case("--end: invalid choice: 'foo'", ("--end", "foo")),
-    "page order": Case("--page-order: invalid choice: 'foo'", environment={"DBKIT_PAGE_ORDER": "foo"}),
+    "end of a page": Case("--end: invalid value 'foo': expected rollback, commit or autocommit", ("--end", "foo")),
+    "page order": Case(
+        "--page-order: invalid value 'foo': expected random or sequential", environment={"DBKIT_PAGE_ORDER": "foo"}
+    ),
     # Pools
     "pools too large": Case("lower --pool-size", ("-u", "200", "--pool-size", "30")),
     "pools too large, two processes": Case(

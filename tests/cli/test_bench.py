@@ -186,8 +186,11 @@ runpy.run_module("dbkit", run_name="__main__", alter_sys=True)
         (("--pages", "0"), "--pages: invalid value '0': expected an integer of at least 1"),
         (("--concurrency", "many"), "--concurrency: invalid value 'many': expected an integer of at least 1"),
         (("--page-size", "-1"), "--page-size: invalid value '-1': expected an integer of at least 1"),
-        (("--stack", "mysql"), "--stack: invalid choice: 'mysql'"),
-        (("--strategy", "eager"), "--strategy: invalid choice: 'eager'"),
+        (("--stack", "mysql"), "--stack: invalid value 'mysql': expected psycopg-threads, psycopg-async or asyncpg"),
+        (
+            ("--strategy", "eager"),
+            "--strategy: invalid value 'eager': expected lazy, selectin, joined, subquery or core",
+        ),
         (("--users", "5"), "unrecognized arguments: --users 5"),
         (("--pages", "500", "--concurrency", "500", "--pool-size", "500"), "lower --concurrency or --pool-size"),
     ],

@@ -131,9 +131,9 @@ def _read_value(option: argparse.Action, text: str) -> Any:
         value = option.type(text) if callable(option.type) else text
     except (argparse.ArgumentTypeError, ValueError) as error:
         raise DbkitError(f"{option.option_strings[-1]}: {error}") from None
-    if option.choices is not None and value not in option.choices:
+    if option.choices is not None and value not in option.choices:  # an option that the user has added
         choices = ", ".join(map(str, option.choices))
-        raise DbkitError(f"{option.option_strings[-1]}: invalid choice: {text!r} (choose from {choices})")
+        raise DbkitError(f"{option.option_strings[-1]}: invalid value {text!r}: expected one of {choices}")
     return value
 
 
