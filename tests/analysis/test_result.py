@@ -221,7 +221,13 @@ def test_what_makes_figures_doubtful_is_warned_of(changes: dict[str, Any], said:
 
 def test_users_that_read_little_are_counted_in_the_slot_where_they_were_the_most() -> None:
     slots = [
-        slot(number, number, "Slow", condition=Condition("Slow", Users(USERS + number)), processes=[replace(QUIET, users_short=short)])
+        slot(
+            number,
+            number,
+            "Slow",
+            condition=Condition("Slow", Users(USERS + number)),
+            processes=[replace(QUIET, users_short=short)],
+        )
         for number, short in enumerate((2, 7, 3))
     ]
     [warning] = result_of(slots).warnings
