@@ -47,8 +47,8 @@ from dbkit.database.meter import MeteredQueuePool, meter
 from dbkit.database.settings import Settings
 from dbkit.database.stacks import STACKS, Stack
 from dbkit.database.url import DatabaseUrl
+from dbkit.load.context import context_of
 from dbkit.load.loop_thread import LoopThread
-from dbkit.load.state import load_of
 from dbkit.measure.cost import PageCost
 from dbkit.paging import DEFAULT_PAGE_SIZE, PageFunction, RenderedPage, joined, lazy, read_page
 
@@ -103,7 +103,7 @@ def page_user() -> Iterator[tuple[SyncPageUser, Call]]:
     runner = environment.create_local_runner()
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
     environment.events.test_start.fire(environment=environment)
-    load = load_of(environment)
+    load = context_of(environment)
     bare = EventHook()
     for listener in environment.events.request._handlers:
         if listener != load.recorder.on_request:

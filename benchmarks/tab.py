@@ -35,8 +35,8 @@ from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.values import integer
 from dbkit.errors import DbkitError
 from dbkit.load.conductor import Conductor
+from dbkit.load.context import context_of
 from dbkit.load.results import SO_FAR_S, Results
-from dbkit.load.state import load_of
 from dbkit.load.web.tab import StrategiesTab
 from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.timeline import Timeline
@@ -131,18 +131,20 @@ class Watched:
         environment = Environment(user_classes=list(self.classes), parsed_options=get_parser().parse_args([]))
         environment.create_local_runner()
         web_ui = environment.create_web_ui("127.0.0.1", 0, delayed_start=True)
-        self.load = load_of(environment)
-        conductor = Conductor(self.load)
-        results = Results(self.load, conductor)
-        StrategiesTab(web_ui, self.load, conductor, results)
+        self.context = context_of(environment)
+        conductor = Conductor(self.context)
+        results = Results(self.context, conductor)
+        StrategiesTab(web_ui, self.context, conductor, results)
         assert web_ui.app is not None
         self.client = web_ui.app.test_client()
         self.random = random.Random(1)
         self.pages = 0
         self.now = self.began_at = time.time()
+        self.context.checked.set()
+        self.context.begin_test()
         results.on_test_start(environment)
-        self.load.measured_from_at = self.began_at
-        self.load.recorder.timeline = Timeline(lambda: self.now)
+        self.context.test.counts_from_at = self.began_at
+        self.context.recorder.timeline = Timeline(lambda: self.now)
         results.on_test_stopping()
 
     def run_until(self, second: float) -> None:
@@ -154,18 +156,18 @@ class Watched:
             response_ms = 100 * self.random.lognormvariate(0, 1)
             cost = {name: 1 for name in COUNTS} | {name: response_ms * self.random.random() for name in PARTS}
             context = {
-                "user_class": user_class.__name__,
+                "condition": user_class.__name__,
                 "slot": None,
                 "measured": True,
                 "measured_share": 1.0,
                 "think_ms": 0.0,
                 **cost,
             }
-            self.load.recorder.on_request(response_ms, context)
+            self.context.recorder.on_request(response_ms, context)
             if self.pages % PAGES_A_SECOND == 0:
-                self.load.recorder.timeline.note_users(200)
+                self.context.recorder.timeline.note_users(200)
             self.pages += 1
-        self.load.measured_from_s = time.perf_counter() - second
+        self.context.test.counts_from_at_s = time.perf_counter() - second
 
     def ask(self, times: int) -> tuple[list[float], int]:
         """Milliseconds of CPU time for each of so many answers, and the bytes of the last."""

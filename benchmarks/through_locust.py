@@ -188,10 +188,10 @@ def _serve_locust(stack: Stack, strategy: str, users: str) -> None:
     def serve(environment: Environment) -> None:
         import gevent
 
+        from dbkit.load.context import context_of
         from dbkit.load.gate import Window
-        from dbkit.load.state import load_of
 
-        load, stats, runner = load_of(environment), environment.stats, environment.runner
+        load, stats, runner = context_of(environment), environment.stats, environment.runner
         pages_ms: list[float] = []
         environment.events.request.add_listener(lambda response_time, **_: pages_ms.append(response_time))
 

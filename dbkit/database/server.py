@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -103,6 +107,30 @@ class ServerProcesses:
         """
         now_s = self.cpu_s()
         return None if before_s is None or now_s is None or now_s < before_s else now_s - before_s
+
+
+class ServerCpuProbe:
+    """The CPU time of a database server on this machine: a probe, see `dbkit.measure.probes`.
+
+    A reading takes some 10 ms in which nothing else runs here. So it belongs where no page is in flight.
+    """
+
+    def __init__(self, server: ServerProcesses) -> None:
+        self._server = server
+
+    def start(self) -> None:
+        self._before_s = self._server.cpu_s()
+        self._started_at_s = time.perf_counter()
+
+    def stop(self) -> Mapping[str, Any]:
+        cpu_s = self._server.cpu_s_since(self._before_s)
+        if cpu_s is None:
+            return {}
+        return {
+            "server_cpu_s": cpu_s,
+            "server_seconds": time.perf_counter() - self._started_at_s,
+            "server_machine": socket.gethostname(),
+        }
 
 
 def _read_cpu_s(process: psutil.Process) -> float:

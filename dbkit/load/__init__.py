@@ -28,7 +28,7 @@ if not monkey.is_module_patched("select") or psycopg.waiting.wait is psycopg.wai
     sys.exit(2)
 
 from dbkit.load import plugin  # noqa: F401  # listens to Locust's events from here on
-from dbkit.load.conductor import RoundsShape
+from dbkit.load.shape import RoundsShape
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
 
 __all__ = ("AsyncPageUser", "PageUser", "RoundsShape", "SyncPageUser", "ThreadPageUser")

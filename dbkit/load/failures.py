@@ -18,7 +18,7 @@ class PageFailure(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> PageFailure:
-        """The failure that `error` is told as."""
+        """Wrap an exception for Locust's failure table."""
         failure = cls(_message(error))
         failure.__cause__ = error
         return failure

@@ -28,31 +28,33 @@ class Window:
     A page belongs to the window in which it was asked for, and knows it from then on.
     """
 
-    __slots__ = ("bare", "bare_stints", "measured_from_s", "measured_until_s", "slot")
+    __slots__ = ("bare", "bare_stints", "condition", "measured_from_at_s", "measured_until_at_s", "slot")
 
-    def __init__(self, slot: int | None, *, bare: bool = False) -> None:
+    def __init__(self, slot: int | None, condition: str | None = None, *, bare: bool = False) -> None:
         self.slot = slot
         """The slot's number in its schedule, from 0; None without a schedule."""
+        self.condition = condition
+        """The key of the condition that is run; None without a schedule."""
         self.bare = bare
         """Whether page functions are called bare: see `dbkit.load.stint.BareStint`."""
         self.bare_stints: list[BareStint] = []
-        self.measured_from_s = -math.inf if slot is None else math.inf
-        self.measured_until_s = math.inf
+        self.measured_from_at_s = -math.inf if slot is None else math.inf
+        self.measured_until_at_s = math.inf
 
-    def measures(self, asked_s: float) -> bool:
+    def measures(self, asked_at_s: float) -> bool:
         """Whether a page that was asked for at that time counts, or belongs to the warm-up."""
-        return asked_s >= self.measured_from_s
+        return asked_at_s >= self.measured_from_at_s
 
-    def share(self, asked_s: float, ended_s: float) -> float:
+    def share(self, asked_at_s: float, ended_at_s: float) -> float:
         """The share, 0 to 1, of a page's time that lies in the measured part of its slot; 1 without a schedule.
 
         Pages a second are the sum of these divided by the measured time. Whole pages would do for fast ones; slow ones
-        begin together when the gate opens, and as many whole pages would fit in each slot whatever their speed.
+        begin together when the gate opens, and as many complete pages would fit in each slot whatever their speed.
         """
         if self.slot is None:
             return 1.0
-        inside_s = min(ended_s, self.measured_until_s) - max(asked_s, self.measured_from_s)
-        return max(inside_s, 0.0) / max(ended_s - asked_s, 1e-9)
+        inside_s = min(ended_at_s, self.measured_until_at_s) - max(asked_at_s, self.measured_from_at_s)
+        return max(inside_s, 0.0) / max(ended_at_s - asked_at_s, 1e-9)
 
 
 NO_SLOT = Window(None)
@@ -93,13 +95,13 @@ class Gate:
 
     def measure(self) -> None:
         """End the warm-up: pages that are asked for from now on count."""
-        self.window.measured_from_s = time.perf_counter()
+        self.window.measured_from_at_s = time.perf_counter()
 
     def close(self) -> None:
         """Let no further page begin. Those in flight go on."""
         if self.closed:
             return
-        self.window.measured_until_s = time.perf_counter()
+        self.window.measured_until_at_s = time.perf_counter()
         self.closed = True
         self._open.clear()
 

@@ -7,13 +7,15 @@ lane goes on with it is what an answer of the server, too, waits for after it ha
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import fmean, median
 from time import perf_counter
 from typing import NoReturn
 
 import gevent
+
+from dbkit.measure.probes import Figures
 
 SAMPLE_S = 0.02
 STALL_MS = 25.0
@@ -79,3 +81,25 @@ class Echo:
         finally:
             os.close(echo.reading_end)
             os.close(echo._writing_end)
+
+
+class LagProbe:
+    """How late the hub and a lane wake sleepers: a probe, see `dbkit.measure.probes`."""
+
+    def __init__(self, measure_lane: Callable[[LagMeter], None]) -> None:
+        self._measure_lane = measure_lane
+
+    def start(self) -> None:
+        self._hub, self._answers = LagMeter(), LagMeter()
+        self._samplers = [
+            gevent.spawn(self._hub.sample_hub),
+            gevent.spawn(self._measure_lane, self._answers),
+        ]
+
+    def stop(self) -> Figures:
+        gevent.killall(self._samplers, block=False)
+        return {
+            "hub_lag_ms": self._hub.mean_ms,
+            "hub_stall_ms": self._hub.stall_ms,
+            "lane_lag_ms": self._answers.mean_ms,
+        }

@@ -113,7 +113,7 @@ class LoopThread:
     async def _run_call(self, call: _Call[Any]) -> None:
         try:
             call.result, call.error = await call.function(), None
-        except BaseException as error:  # whatever it is, it is the caller's
+        except BaseException as error:  # any error is raised in the caller
             call.error = error
         self._finish(call)
 

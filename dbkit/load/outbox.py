@@ -111,6 +111,7 @@ class Outbox:
             exception=failure,
             context={
                 "user_class": type(user).__name__,
+                "condition": page.window.condition or type(user).__name__,
                 "page": page.number,
                 "slot": page.window.slot,
                 "measured": page.measured,

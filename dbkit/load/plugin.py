@@ -1,4 +1,4 @@
-"""Registers dbkit's listeners on Locust's events, and sets up every room that has some.
+"""Registers dbkit's listeners on Locust's events.
 
 It checks the database before any user starts, has pages recorded and the workers' records merged, gathers the last of
 them when a test ends, and then has the outputs made. What each step does is left to the rooms that it calls.
@@ -18,10 +18,11 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from dbkit.cli.arguments import read_settings
 from dbkit.errors import DbkitError
-from dbkit.load import messages
+from dbkit.load import worker_reports
 from dbkit.load.checks import check_files, check_together
-from dbkit.load.conductor import Conductor, RoundsShape, quieten_locust
-from dbkit.load.locust_patches.csv_writer import know_the_writer
+from dbkit.load.conductor import Conductor
+from dbkit.load.context import context_of
+from dbkit.load.locust_patches.csv_writer import track_csv_writer
 from dbkit.load.locust_patches.one_stop import stop_once_at_a_time
 from dbkit.load.locust_patches.percentiles import keep_three_digits
 from dbkit.load.locust_patches.rates import divide_by_open_time
@@ -29,8 +30,8 @@ from dbkit.load.locust_patches.runner_made import on_runner_made
 from dbkit.load.options import add_options
 from dbkit.load.outputs import Outputs
 from dbkit.load.results import Results
+from dbkit.load.shape import RoundsShape, quieten_locust
 from dbkit.load.signals import PROCESS_SIGNALS
-from dbkit.load.state import load_of
 from dbkit.load.web.form import guard_web_form
 from dbkit.load.web.tab import StrategiesTab
 from dbkit.load.worker import SlotReader
@@ -39,80 +40,85 @@ from dbkit.load.worker import SlotReader
 def _on_runner_made(environment: Environment) -> None:
     if environment.parsed_options is None:
         return  # not Locust's command
-    load = load_of(environment)
+    context = context_of(environment)
     stop_once_at_a_time(environment)
-    messages.answer_the_master(load)
+    worker_reports.answer_the_master(context)
     if not isinstance(environment.runner, MasterRunner):
-        SlotReader(load)
+        SlotReader(context)
 
 
 def _on_init(environment: Environment, **_: Any) -> None:
-    load = load_of(environment)
+    context = context_of(environment)
     runner = environment.runner
     try:
         in_rounds = isinstance(environment.shape_class, RoundsShape)
-        check_together(load.options, environment.user_classes_by_name, in_rounds=in_rounds)
+        check_together(context.options, environment.user_classes_by_name, in_rounds=in_rounds)
         if not isinstance(runner, WorkerRunner):
-            check_files(load.options)
-        load.check(read_settings(load.options), environment.user_classes)
+            check_files(context.options)
+        context.check(read_settings(context.options), environment.user_classes)
     except DbkitError as mistake:
         print(f"dbkit: error: {mistake}", file=sys.stderr)
         sys.exit(2)
     if in_rounds:
         quieten_locust()
-        load.options.only_summary = True  # nor make the tables that nobody sees, in the time of those who read
-    environment.events.request.add_listener(load.recorder.on_request)
-    environment.events.reset_stats.add_listener(lambda **_: _measure_anew(environment))
+        context.options.only_summary = True  # nor make the tables that nobody sees, in the time of those who read
+    environment.events.request.add_listener(context.recorder.on_request)
+    environment.events.reset_stats.add_listener(lambda **_: _reset_figures(environment))
     if environment.reset_stats:
-        environment.events.spawning_complete.add_listener(lambda **_: _measure_anew(environment))
+        environment.events.spawning_complete.add_listener(lambda **_: _reset_figures(environment))
     if not isinstance(runner, WorkerRunner):
-        conductor = Conductor(load)
+        conductor = Conductor(context)
         environment.events.test_stopping.add_listener(conductor.on_test_stopping)
-        results = Results(load, conductor)
+        context.conduct = conductor.conduct
+        results = Results(context, conductor)
+        conductor.slot_ended.add_listener(results.on_slot_ended)
         environment.events.test_start.add_listener(results.on_test_start)
         environment.events.test_stopping.add_listener(results.on_test_stopping)
-        outputs = Outputs(load, results)
+        outputs = Outputs(context, results)
         environment.events.test_stop.add_listener(outputs.on_test_stop)
         environment.events.quit.add_listener(outputs.on_quit)
         if environment.web_ui is not None:
-            guard_web_form(environment.web_ui, load)
-            conductor.on_slot_ended = StrategiesTab(environment.web_ui, load, conductor, results).on_slot_ended
+            guard_web_form(environment.web_ui, context)
+            tab = StrategiesTab(environment.web_ui, context, conductor, results)
+            conductor.slot_ended.add_listener(tab.on_slot_ended)
     if not isinstance(runner, LocalRunner):
-        messages.travel_with_locusts(load)
+        worker_reports.attach_reports(context)
     # pages pay for collecting their own garbage, and not for looking through Locust's and every other module: that held
     # all users up for some 70 ms about once a second. Locust does the same where it forks
     gc.collect()
     gc.freeze()
     PROCESS_SIGNALS.on_set_up()
-    load.checked.set()
+    context.checked.set()
 
 
 def _on_test_start(environment: Environment, **_: Any) -> None:
-    load = load_of(environment)
+    context = context_of(environment)
     if isinstance(environment.shape_class, RoundsShape):
-        load.gate.close()  # until its first slot, also for a worker that joins amid one
-    load.begin_test()
+        context.gate.close()  # until its first slot, also for a worker that joins during one
+    context.begin_test()
 
 
-def _measure_anew(environment: Environment) -> None:
-    if not isinstance(environment.shape_class, RoundsShape):  # slots leave their warm-up out, and are told whole
-        load_of(environment).measure_anew()
+def _reset_figures(environment: Environment) -> None:
+    if not isinstance(
+        environment.shape_class, RoundsShape
+    ):  # slots leave their warm-up out, and are reported completely
+        context_of(environment).reset_figures()
 
 
 def _on_test_stopping(environment: Environment, **_: Any) -> None:
-    load_of(environment).ended_s = time.perf_counter()
+    context_of(environment).test.ended_at_s = time.perf_counter()
 
 
 def _on_test_stop(environment: Environment, **_: Any) -> None:
-    load_of(environment).end_test()
+    context_of(environment).end_test()
 
 
-# Locust has every logger at INFO; the pools would tell of each connection that a stopped user leaves behind
-for _pools in ("dbkit.measure.cost", "dbkit.load.thread_lane"):
+# Locust has every logger at INFO; the pools would log each connection that a stopped user leaves behind
+for _pools in ("dbkit.database.meter", "dbkit.load.thread_lane"):
     logging.getLogger(_pools).setLevel(logging.WARNING)
 
 keep_three_digits()
-know_the_writer()
+track_csv_writer()
 divide_by_open_time()
 events.init_command_line_parser.add_listener(add_options)
 on_runner_made(_on_runner_made)

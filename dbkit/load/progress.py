@@ -1,4 +1,4 @@
-"""Where a schedule stands, and that on the terminal: a bar there, a line a round where output is piped."""
+"""How far a schedule is, and that on the terminal: a bar there, a line a round where output is piped."""
 
 from __future__ import annotations
 
@@ -17,34 +17,41 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Standing:
-    """Where a running schedule stands."""
+class ScheduleProgress:
+    """How far a running schedule is."""
 
     rounds: int
     slots: int
-    """All that are to be run, repeats so far included."""
+    """All that are to be run, with those that are run again."""
     slot_s: float
     """How long a slot takes with all that belongs to it; a guess before the first has ended."""
+    began_at_s: float
+    """When the schedule began, by `time.perf_counter`."""
     round: int = 0
     slot: int = 0
-    """Of the present one, from 1."""
+    """The number of the present one, from 1."""
     user_class: str = ""
     phase: str = ""
-    slot_began_s: float = 0.0
+    slot_began_at_s: float = 0.0
 
     def begin_slot(self, round_number: int, user_class: str) -> None:
+        """The next slot begins."""
         self.round, self.user_class, self.phase = round_number, user_class, "users coming"
         self.slot += 1
-        self.slot_began_s = time.perf_counter()
+        self.slot_began_at_s = time.perf_counter()
+
+    def end_slot(self) -> None:
+        """The present slot has ended, with all that belongs to it."""
+        self.slot_s = (time.perf_counter() - self.began_at_s) / self.slot
 
     @property
     def left_s(self) -> float:
-        """About how long the rest takes."""
-        in_slot_s = min(time.perf_counter() - self.slot_began_s, self.slot_s)
+        """About how long the rest takes, in seconds."""
+        in_slot_s = min(time.perf_counter() - self.slot_began_at_s, self.slot_s)
         return (self.slots - self.slot + 1) * self.slot_s - in_slot_s
 
 
-ShowSlot = Callable[[Standing], None]
+ShowSlot = Callable[[ScheduleProgress], None]
 """Called at each slot's beginning."""
 
 
@@ -55,21 +62,19 @@ def slot_progress() -> Iterator[ShowSlot]:
     if not console.is_interactive:
         shown: set[int] = set()
 
-        def log_round(standing: Standing) -> None:
-            if standing.round not in shown:
-                shown.add(standing.round)
-                logger.info("round %d of %d", standing.round, standing.rounds)
+        def log_round(progress: ScheduleProgress) -> None:
+            if progress.round not in shown:
+                shown.add(progress.round)
+                logger.info("round %d of %d", progress.round, progress.rounds)
 
         yield log_round
         return
     # drawn only between slots, as drawing would hold up the pages; and slots may be longer than rich looks back
-    with progress_bar(console, auto_refresh=False, speed_estimate_period=math.inf) as progress:
-        bar = progress.add_task("starting", total=None)
+    with progress_bar(console, auto_refresh=False, speed_estimate_period=math.inf) as bars:
+        bar = bars.add_task("starting", total=None)
 
-        def show(standing: Standing) -> None:
-            description = f"round {standing.round} of {standing.rounds}: {standing.user_class:<20}"
-            progress.update(
-                bar, description=description, total=standing.slots, completed=standing.slot - 1, refresh=True
-            )
+        def show(progress: ScheduleProgress) -> None:
+            description = f"round {progress.round} of {progress.rounds}: {progress.user_class:<20}"
+            bars.update(bar, description=description, total=progress.slots, completed=progress.slot - 1, refresh=True)
 
         yield show

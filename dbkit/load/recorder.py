@@ -1,7 +1,7 @@
-"""Every page into a tally by slot and user class, and the workers' tallies into the master's.
+"""Adds every page to the tally of its condition and slot, and the workers' tallies to the master's.
 
-Pages are taken from Locust's `request` event and travel in Locust's own report, so that dbkit's totals are Locust's.
-What the figures mean together is left to `dbkit.analysis.result`.
+Pages are taken from Locust's `request` event and sent in Locust's own report, so that dbkit's totals equal Locust's.
+For what the figures mean together see `dbkit.analysis.result`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from dbkit.measure.timeline import Timeline
 
 
 class Key(NamedTuple):
-    """What a tally is of."""
+    """What the pages of a tally have in common."""
 
-    user_class: str
+    condition: str
+    """The key of what was run: see `dbkit.analysis.condition`. Without a schedule, the name of the user class."""
     slot: int | None
     """None for pages in no slot: a run without a schedule."""
     measured: bool
@@ -36,8 +37,8 @@ class Recorder:
     process_slots: defaultdict[int, dict[str, ProcessSlot]] = field(default_factory=lambda: defaultdict(dict))
     """By slot, then by the process's Locust id."""
     timeline: Timeline = field(default_factory=Timeline)
-    """Of pages in no slot."""
-    merged_s: float | None = None
+    """The pages that are in no slot."""
+    merged_at_s: float | None = None
     """When another process's records were last added, by `time.perf_counter`."""
 
     def on_request(
@@ -47,29 +48,29 @@ class Recorder:
         exception: Exception | None = None,
         **_: Any,
     ) -> None:
-        """A listener of Locust's `request` event. What is no page of dbkit's is passed over."""
+        """Add a page: a listener of Locust's `request` event. It ignores requests that are not dbkit's."""
         if not context or "measured_share" not in context:
             return
-        key = Key(context["user_class"], context["slot"], context["measured"])
+        key = Key(context["condition"], context["slot"], context["measured"])
         self.tallies[key].add(context, response_time, exception is not None)
         if exception is None and (share := context["measured_share"]):
             # a page that was asked for in the warm-up may end in the measured time
             self.tallies[key if key.measured else key._replace(measured=True)].measured_pages += share
         if key.slot is None:
-            self.timeline.add(key.user_class, context, response_time, exception is not None)
+            self.timeline.add(key.condition, context, response_time, exception is not None)
 
     def add_unfinished(self, user_class: str, page: Page) -> None:
-        """A page was cut off."""
-        self.tallies[Key(user_class, page.window.slot, page.measured)].unfinished += 1
+        """Count a page that was cut off."""
+        self.tallies[Key(page.window.condition or user_class, page.window.slot, page.measured)].unfinished += 1
 
     def take_message(self) -> dict[str, Any]:
-        """All that has been recorded since the last time, in plain values for sending."""
+        """Everything that has been recorded since the last call, in plain values that can be sent."""
         message = {
             "tallies": [[list(key), tally.as_message()] for key, tally in self.tallies.items()],
             "process_slots": [
-                [slot, client_id, asdict(told)]
+                [slot, client_id, asdict(process_slot)]
                 for slot, processes in self.process_slots.items()
-                for client_id, told in processes.items()
+                for client_id, process_slot in processes.items()
             ],
             "timeline": self.timeline.take_message(),
         }
@@ -77,22 +78,22 @@ class Recorder:
         return message
 
     def merge_message(self, message: Mapping[str, Any]) -> None:
-        """Add what another process took."""
+        """Add what another process has recorded."""
         for key, tally in message["tallies"]:
             self.tallies[Key(*key)].merge(Tally.from_message(tally))
-        for slot, client_id, told in message["process_slots"]:
-            self.process_slots[slot][client_id] = ProcessSlot(**told)
+        for slot, client_id, process_slot in message["process_slots"]:
+            self.process_slots[slot][client_id] = ProcessSlot(**process_slot)
         self.timeline.merge_message(message["timeline"])
-        self.merged_s = time.perf_counter()
+        self.merged_at_s = time.perf_counter()
 
     def fill(self, slot: Slot) -> None:
-        """Give `slot` all that has been recorded and reported of it so far."""
+        """Fill in what has been recorded and reported of a slot so far."""
         slot.processes = list(self.process_slots[slot.number].values())
         slot.measured = self._tally(slot, measured=True)
         slot.warm_up = self._tally(slot, measured=False)
 
     def _tally(self, slot: Slot, measured: bool) -> Tally:
-        return self.tallies.get(Key(slot.user_class, slot.number, measured), Tally())
+        return self.tallies.get(Key(slot.condition.key, slot.number, measured), Tally())
 
     def clear(self) -> None:
         """Forget everything, as at the start of a test."""

@@ -1,8 +1,7 @@
-"""The result of a test: so far, while it runs, and whole, when it has ended.
+"""The result of a test: so far, while it runs, and final, when it has ended.
 
-While pages are measured nothing may hold them up: of rounds the result so far is made between two slots, of a run
-without rounds when somebody asks. What a result holds is `dbkit.analysis.result`'s, showing and writing it the
-outputs'.
+Nothing may hold up pages that are measured. So the result so far is made between two slots in rounds, and on request in
+a run without rounds. For what a result holds see `dbkit.analysis.result`; for writing it, `dbkit.load.outputs`.
 """
 
 from __future__ import annotations
@@ -19,14 +18,13 @@ from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 
 from dbkit.analysis.result import QUANTITIES, Result, Rounds, result_of_mixed_run, result_of_rounds
-from dbkit.analysis.slot import Row, UserClass
-from dbkit.cli.arguments import read_settings
+from dbkit.analysis.slot import Row
 from dbkit.database.provenance import describe_client, describe_server
 from dbkit.errors import DbkitError
-from dbkit.load.conductor import Conductor, RoundsShape
+from dbkit.load.conductor import Conductor
+from dbkit.load.context import LoadContext
 from dbkit.load.loop_thread import LoopThread
-from dbkit.load.options import OPTIONS_TOLD
-from dbkit.load.state import Load
+from dbkit.load.shape import RoundsShape
 from dbkit.plans import explain_pages
 from dbkit.todo.dataset import read_shape
 
@@ -35,7 +33,7 @@ logger = logging.getLogger(__name__)
 SO_FAR_S = 1.0
 """How old the result so far of a run without rounds may be before it is made again."""
 VERDICTS_SHARE = 0.02
-"""Of the time, that the verdicts so far may take: with many slots they are made more seldom."""
+"""The share of the time that the verdicts so far may take: with many slots they are made less often."""
 USERS_NOTED_S = 0.5
 REPORT_MARGIN_S = 0.5
 """How much later than that a worker's report may come."""
@@ -44,74 +42,70 @@ REPORT_MARGIN_S = 0.5
 class Results:
     """The result of the running test, or of the last one, in a single process or a master."""
 
-    def __init__(self, load: Load, conductor: Conductor) -> None:
+    def __init__(self, context: LoadContext, conductor: Conductor) -> None:
         self.result: Result | None = None
         """None until something has been measured."""
         self.finished = True
-        """Whether no test is running: `result` is whole."""
+        """Whether no test is running, so that `result` is final."""
         self.version = ""
-        """Another one for every new `result`, in this process and any that was or will be in its place."""
-        self._load = load
+        """Changes with every new `result`, also when the process is started again."""
+        self._context = context
         self._conductor = conductor
         self._rounds: Rounds | None = None
         self._measured_on: dict[str, Any] = {}
-        self._due_s = 0.0
+        self._due_at_s = 0.0
         self._noting_users: gevent.Greenlet | None = None
         self._most_users = 0
-        self._user_classes: dict[str, UserClass] = {}
-        self._page_functions: dict[str, Any] = {}
-        self._chosen = 0
 
     def on_test_start(self, environment: Environment, **_: Any) -> None:
         """Forget the last result; describe what is measured on."""
-        load = self._load
-        load.written.clear()
-        options = {name: getattr(load.test_options, name) for name in OPTIONS_TOLD}
-        self._measured_on = {**describe_client(), "server": self._server(), "options": options}
-        self._due_s = 0.0
+        context = self._context
+        context.written.clear()
+        self._measured_on = {**describe_client(), "server": self._server(), "options": context.test.options.reported()}
+        self._due_at_s = 0.0
         self._most_users = 0
-        # as they are now: the class picker may choose others before this run's result is made
-        self._user_classes, self._page_functions = load.user_classes, load.page_functions
-        self._chosen = len(environment.user_classes)
         self._rounds = None
         if isinstance(environment.shape_class, RoundsShape):
-            self._rounds = Rounds(
-                self._user_classes, end=load.test_options.end, reference=load.test_options.reference or None
-            )
+            test = context.test
+            self._rounds = Rounds(test.user_classes, end=test.options.end, reference=test.options.reference or None)
         else:
             self._noting_users = gevent.spawn(self._note_users)
         self._set(None, finished=False)
 
-    def on_slot_ended(self) -> None:
-        """Take in the slots that have been run since the last time, where no page is in flight."""
+    def on_slot_ended(self, **_: Any) -> None:
+        """Take in the slots that have been run since the last time."""
+        if self._rounds is not None:
+            for slot in self._conductor.slots[len(self._rounds) :]:
+                self._rounds.add(slot)
+
+    def make_so_far(self) -> None:
+        """Make the result so far of rounds. It holds pages up: to be called where none is in flight."""
         if self._rounds is None:
             return
-        for slot in self._conductor.slots[len(self._rounds) :]:
-            self._rounds.add(slot)
-        began_s = time.perf_counter()
-        if began_s >= self._due_s:
+        began_at_s = time.perf_counter()
+        if began_at_s >= self._due_at_s:
             result = self._rounds_so_far(["pages_per_s"])
-            self._due_s = began_s + (time.perf_counter() - began_s) / VERDICTS_SHARE
+            self._due_at_s = began_at_s + (time.perf_counter() - began_at_s) / VERDICTS_SHARE
         else:
             result = self._rounds_so_far([], earlier=self.result)
         self._set(result, finished=False)
 
-    def whole_so_far(self) -> Result | None:
-        """As `so_far`, with all verdicts; of rounds to be asked for between two slots only, as it takes a while."""
+    def complete_so_far(self) -> Result | None:
+        """As `so_far`, with all verdicts. In rounds it may be called between two slots only, as it takes a while."""
         if self._rounds is not None and len(self._rounds) and not self.finished:
             return self._rounds_so_far(QUANTITIES)
         return self.so_far()
 
     def so_far(self) -> Result | None:
         """The result as it is now, or was a moment ago."""
-        now_s = time.perf_counter()
-        if not self.finished and self._rounds is None and now_s >= self._due_s:
-            result = self._mixed_run(now_s, whole=False)
+        now_at_s = time.perf_counter()
+        if not self.finished and self._rounds is None and now_at_s >= self._due_at_s:
+            result = self._mixed_run(now_at_s, is_final=False)
             if not result.strategies:
                 result.headline = []  # there may be pages in a moment
-            _mark_running(result, f"{now_s - self._load.began_s:.0f} seconds so far")
+            _mark_running(result, f"{now_at_s - self._context.test.began_at_s:.0f} seconds so far")
             self._set(result, finished=False)
-            self._due_s = time.perf_counter() + SO_FAR_S
+            self._due_at_s = time.perf_counter() + SO_FAR_S
         return self.result
 
     def on_test_stopping(self, **_: Any) -> None:
@@ -122,14 +116,14 @@ class Results:
             self._note_users_once()
 
     def finish(self) -> None:
-        """Make the whole result; all pages are in."""
-        load, options = self._load, self._load.test_options
+        """Make the final result; all pages have been reported."""
+        context, options = self._context, self._context.test.options
         if self._rounds is None:
-            result = self._mixed_run(load.ended_s, whole=True)
+            result = self._mixed_run(context.test.ended_at_s, is_final=True)
         else:
             result = result_of_rounds(
                 self._conductor.collect(),
-                self._user_classes,
+                self._context.test.user_classes,
                 end=options.end,
                 planned_slots=self._conductor.planned,
                 measured_on=self._describe(),
@@ -140,13 +134,16 @@ class Results:
 
     def add_plans(self) -> None:
         """Have the statements of every strategy that served a page explained, which may take a while."""
-        load, result = self._load, self.result
-        if result is None or not load.needs_database:
+        context, result = self._context, self.result
+        if result is None or not context.needs_database:
             return
         served = [row["user_class"] for row in result.strategies if row["pages"] > row["failures"]]
         functions: dict[str, Any] = {}
         for user_class in served:
-            name, function = self._user_classes[user_class].strategy, self._page_functions[user_class]
+            name, function = (
+                self._context.test.user_classes[user_class].strategy,
+                self._context.test.page_functions[user_class],
+            )
             if functions.setdefault(name, function) is not function:
                 functions[f"{name} of {user_class}"] = function  # another one of the same name
         if functions:
@@ -162,9 +159,9 @@ class Results:
             return []
 
     def _explain_each(self, functions: dict[str, Any]) -> list[Row]:
-        load, options = self._load, self._load.test_options
-        pages = read_shape(load.database).pages(options.page_size)
-        arguments = load.database, read_settings(options), functions, pages, options.page_size
+        context, options = self._context, self._context.test.options
+        pages = read_shape(context.database).pages(options.page_size)
+        arguments = context.database, options.settings, functions, pages, options.page_size
         if not any(inspect.iscoroutinefunction(function) for function in functions.values()):
             return explain_pages(*arguments)
         loop_thread = LoopThread()
@@ -175,7 +172,7 @@ class Results:
 
     def _reasons_of_failures(self, result: Result) -> list[str]:
         """What the pages of each class that failed most often failed with, as Locust has counted it."""
-        runner: Any = self._load.environment.runner
+        runner: Any = self._context.environment.runner
         reasons = []
         for row in result.strategies:
             errors = [
@@ -186,24 +183,22 @@ class Results:
                 reasons.append(f"{row['user_class']} failed most often with: {most.error}")
         return reasons
 
-    def _mixed_run(self, ended_s: float, *, whole: bool) -> Result:
-        load, options = self._load, self._load.test_options
+    def _mixed_run(self, ended_at_s: float, *, is_final: bool) -> Result:
+        recorder, test = self._context.recorder, self._context.test
         # what workers have not reported yet would look like a dip, and lower the rates
-        reported_until_s = ended_s if whole else min(ended_s, load.recorder.merged_s or ended_s)
-        seconds = max(reported_until_s - load.measured_from_s, 0.0)
-        complete_s = ended_s - load.measured_from_s - (0 if whole else self._reports_late_s)
-        tallies = {key.user_class: tally for key, tally in load.recorder.tallies.items()}
+        reported_until_at_s = ended_at_s if is_final else min(ended_at_s, recorder.merged_at_s or ended_at_s)
+        complete_s = ended_at_s - test.counts_from_at_s - (0 if is_final else self._reports_late_s)
         return result_of_mixed_run(
-            tallies,
-            self._user_classes,
-            seconds=seconds,
+            {key.condition: tally for key, tally in recorder.tallies.items()},
+            test.user_classes,
+            seconds=max(reported_until_at_s - test.counts_from_at_s, 0.0),
             users=self._most_users,
-            chosen=self._chosen,
-            end=options.end,
+            chosen=test.chosen,
+            end=test.options.end,
             measured_on=self._describe(),
-            ran_s=ended_s - load.began_s,
-            planned_s=load.planned_s if whole else None,
-            timeline=load.recorder.timeline.columns(load.measured_from_at, load.measured_from_at + complete_s),
+            ran_s=ended_at_s - test.began_at_s,
+            planned_s=test.planned_s if is_final else None,
+            timeline=recorder.timeline.columns(test.counts_from_at, test.counts_from_at + complete_s),
         )
 
     def _rounds_so_far(self, quantities: Collection[str], earlier: Result | None = None) -> Result:
@@ -214,13 +209,15 @@ class Results:
         if earlier is not None:
             result.take_verdicts(earlier)
         _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
-        if (measured := len(result.strategies)) < len(self._user_classes):
-            result.headline.insert(0, f"So far {measured} of {len(self._user_classes)} classes have been measured.")
+        if (measured := len(result.strategies)) < len(self._context.test.user_classes):
+            result.headline.insert(
+                0, f"So far {measured} of {len(self._context.test.user_classes)} classes have been measured."
+            )
         return result
 
     @property
     def _reports_late_s(self) -> float:
-        is_master = isinstance(self._load.environment.runner, MasterRunner)
+        is_master = isinstance(self._context.environment.runner, MasterRunner)
         return WORKER_REPORT_INTERVAL + REPORT_MARGIN_S if is_master else 0.0
 
     def _set(self, result: Result | None, *, finished: bool) -> None:
@@ -228,14 +225,14 @@ class Results:
         self.version = str(time.time_ns())
 
     def _describe(self) -> dict[str, Any]:
-        pages = sum(tally.pages for tally in self._load.recorder.tallies.values())
+        pages = sum(tally.pages for tally in self._context.recorder.tallies.values())
         return {**self._measured_on, "pages_in_all": pages}
 
     def _server(self) -> dict[str, Any] | None:
-        if not self._load.needs_database:
+        if not self._context.needs_database:
             return None
         try:
-            return describe_server(self._load.database)
+            return describe_server(self._context.database)
         except psycopg.Error as error:
             logger.warning("the server could not be asked for its settings: %s", type(error).__name__)
             return None
@@ -246,9 +243,9 @@ class Results:
             gevent.sleep(USERS_NOTED_S)
 
     def _note_users_once(self) -> None:
-        runner: Any = self._load.environment.runner
+        runner: Any = self._context.environment.runner
         self._most_users = max(self._most_users, runner.user_count)
-        self._load.recorder.timeline.note_users(runner.user_count)
+        self._context.recorder.timeline.note_users(runner.user_count)
 
 
 def _mark_running(result: Result, how_far: str) -> None:

@@ -27,7 +27,7 @@ class Reader(Protocol):
 
     pages: Iterator[int]
     """The numbers of the pages to read."""
-    measured_pages: int
+    pages_asked: int
     """How many pages it has asked for in the measured time of its slot, and got."""
 
     def wait_time(self) -> float:
@@ -138,7 +138,7 @@ class Stint:
             # in this order: who sees no page in flight relies on it to be in the outbox
             self._has_room = self._put(page)
             self.in_flight = None
-        self._reader.measured_pages += page.measured
+        self._reader.pages_asked += page.measured
         self._asked_s = page.cost.finished_s
 
     def pause_s(self, page: Page) -> float | None:
@@ -219,6 +219,6 @@ class BareStint(Stint):
         finished_s, window = perf_counter(), self._gate.window
         if page.error is None:
             self.pages += window.share(self._asked_s, finished_s)
-        self._reader.measured_pages += window.measures(self._asked_s)
+        self._reader.pages_asked += window.measures(self._asked_s)
         self._asked_s = finished_s
         self.in_flight = None

@@ -25,8 +25,8 @@ from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from dbkit.database.stacks import Stack
+from dbkit.load.context import context_of
 from dbkit.load.failures import PageFailure
-from dbkit.load.state import load_of
 from dbkit.load.stint import BareStint, Page, Stint
 from dbkit.paging import AnyPageFunction, RenderedPage
 
@@ -50,9 +50,9 @@ class PageUser(User):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        self.load = load_of(environment)
-        self.resources = self.load.resources
-        self.options = self.load.test_options
+        self.load_context = context_of(environment)
+        self.resources = self.load_context.resources
+        self.options = self.load_context.test.options
         number = self.resources.users_made[type(self).__name__]
         self.resources.users_made[type(self).__name__] += 1
         runner: Any = environment.runner
@@ -60,7 +60,7 @@ class PageUser(User):
         self._waits = random.Random(f"{self._seed}/waits")
         self.pages = self._page_numbers()
         """The numbers of the pages to read. The n-th user of every class of a process reads the same ones."""
-        self.measured_pages = 0
+        self.pages_asked = 0
         """See `dbkit.load.stint.Reader`."""
         self._stint: Stint | None = None
         self._ending: Exception | None = None
@@ -87,11 +87,11 @@ class PageUser(User):
     @task
     def read_pages(self) -> None:
         """Read page after page, whenever the gate is open, until the user is stopped."""
-        gate = self.load.gate
+        gate = self.load_context.gate
         while True:
             self._wait_for_gate()
             kind = BareStint if gate.window.bare else Stint
-            self._stint = kind(self, self.page_function, gate, self.load.outbox.put)
+            self._stint = kind(self, self.page_function, gate, self.load_context.outbox.put)
             try:
                 self._read(self._stint)
             finally:
@@ -107,7 +107,9 @@ class PageUser(User):
         stint = None
         while stint is None or stint.left:  # else the gate has closed before the page could begin
             self._wait_for_gate()
-            stint = Stint(self, function or self.page_function, self.load.gate, self.load.outbox.put, limit=1)
+            stint = Stint(
+                self, function or self.page_function, self.load_context.gate, self.load_context.outbox.put, limit=1
+            )
             self._read(stint)
 
     def stop(self, force: bool = False) -> bool:
@@ -124,11 +126,11 @@ class PageUser(User):
             self._stint.stop()
 
     def _wait_for_gate(self) -> None:
-        gate = self.load.gate
+        gate = self.load_context.gate
         if gate.closed:
             if self._state == LOCUST_STATE_STOPPING:
                 raise StopUser
-            # Locust ends at once who waits, and is patient with who does not
+            # Locust ends a waiting user at once, and a running one after its task
             self._state = LOCUST_STATE_WAITING
             gate.wait()
             self._state = LOCUST_STATE_RUNNING
@@ -137,12 +139,12 @@ class PageUser(User):
         if self._ending is not None:
             raise self._ending
         try:
-            with self.load.gate.passing(stint):
+            with self.load_context.gate.passing(stint):
                 self.resources.lane(self.stack).read_pages(stint)
         except BaseException:
             page = stint.abandon()
             if isinstance(page, Page):
-                self.load.recorder.add_unfinished(type(self).__name__, page)
+                self.load_context.recorder.add_unfinished(type(self).__name__, page)
             raise
         if self._ending is not None:
             raise self._ending

@@ -435,7 +435,7 @@ def test_a_page_is_asked_for_when_the_last_one_is_back_and_thinking_is_over(
 
 STALL = """
 from dbkit.load.native import sleep
-from dbkit.load.state import load_of
+from dbkit.load.context import context_of
 
 classes('nap', nap)
 counted = {stack: 0 for stack in STACKS}
@@ -463,7 +463,7 @@ def stall_each(environment):
         gevent.sleep(0.01)
         for stack in STACKS:
             # where it is this stack's turn, and its pages count
-            measures = load_of(environment).gate.window.measures(time.perf_counter())
+            measures = context_of(environment).gate.window.measures(time.perf_counter())
             if stack not in stalled and counted[stack] >= 10 and measures:
                 stalled[stack] = stall(stack)
     with open(os.environ["BEGUN"] + ".stalled", "w") as file:
@@ -475,7 +475,7 @@ def begin(environment, **_):
 
 @events.test_stop.add_listener
 def end(environment, **_):
-    slots = load_of(environment).recorder.process_slots
+    slots = context_of(environment).recorder.process_slots
     with open(os.environ["BEGUN"] + ".stalls", "w") as file:
         json.dump([slot.hub_stall_ms for processes in slots.values() for slot in processes.values()], file)
 
@@ -549,14 +549,14 @@ class Rounds(RoundsShape): pass
 
 def test_bare_slots_count_their_pages_and_tell_nobody(seeded_url: str, tmp_path: Path) -> None:
     file = """
-from dbkit.load.state import load_of
+from dbkit.load.context import context_of
 
 classes('nap', nap)
 class Rounds(RoundsShape): pass
 
 @events.test_stop.add_listener
 def end(environment, **_):
-    slots = load_of(environment).recorder.process_slots
+    slots = context_of(environment).recorder.process_slots
     with open(os.environ["BEGUN"] + ".bare", "w") as file:
         json.dump([slot.bare_pages for processes in slots.values() for slot in processes.values()], file)
 """

@@ -17,7 +17,7 @@ from locust.stats import CSV_STATS_INTERVAL_SEC, StatsCSVFileWriter
 _writers: list[gevent.Greenlet] = []
 
 
-def know_the_writer() -> None:
+def track_csv_writer() -> None:
     """Have the writer of this process known from its start on; before Locust starts it."""
     write, close = StatsCSVFileWriter.stats_writer, StatsCSVFileWriter.close_files
 

@@ -23,8 +23,8 @@ from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from dbkit.cli.options import OPTIONS, read_settings
 from dbkit.errors import DbkitError
 from dbkit.load.checks import check_together
-from dbkit.load.conductor import RoundsShape
-from dbkit.load.state import Load
+from dbkit.load.context import LoadContext
+from dbkit.load.shape import RoundsShape
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -36,7 +36,7 @@ LOCUST_FORM_FIELDS = frozenset(
 """Fields that Locust's own form posts, and checks itself."""
 
 
-def guard_web_form(web_ui: WebUI, load: Load) -> None:
+def guard_web_form(web_ui: WebUI, context: LoadContext) -> None:
     """Have the web UI refuse a run with bad values, and every request that a page of another site sends.
 
     Locust's form posts text, ignores the options' types and choices, and would set any option by its name; and its
@@ -47,7 +47,7 @@ def guard_web_form(web_ui: WebUI, load: Load) -> None:
         if request.method != "POST" or request.endpoint != "locust.swarm":
             return None
         try:
-            _check_start(web_ui, load)
+            _check_start(web_ui, context)
         except DbkitError as mistake:
             return _refusal(str(mistake))
         return None
@@ -68,15 +68,15 @@ def guard_web_form(web_ui: WebUI, load: Load) -> None:
     _change_what_is_shown(web_ui)
 
 
-def _check_start(web_ui: WebUI, load: Load) -> None:
+def _check_start(web_ui: WebUI, context: LoadContext) -> None:
     """Raise DbkitError where a run with the posted values cannot start."""
-    environment: Any = load.environment
+    environment: Any = context.environment
     runner = environment.runner
     if runner.state == STATE_STOPPED:
-        _wait_for_last_run(load)
+        _wait_for_last_run(context)
     if isinstance(environment.shape_class, RoundsShape) and runner.shape_greenlet is not None:
         raise DbkitError("rounds are running; stop them before starting others")
-    options = _read_form(load)
+    options = _read_form(context)
     user_classes, shape = environment.user_classes_by_name, environment.shape_class
     if web_ui.userclass_picker_is_active:
         user_classes, shape = _picked_classes(environment), _picked_shape(environment)
@@ -86,19 +86,19 @@ def _check_start(web_ui: WebUI, load: Load) -> None:
     if in_rounds and not runner.worker_count:
         raise DbkitError("no worker is connected; start some with locust --worker")
     check_together(options, user_classes, in_rounds=in_rounds)
-    load.check(read_settings(options), user_classes.values())
-    _plan(load, options.run_time)
+    context.check(read_settings(options), user_classes.values())
+    _plan(context, options.run_time)
 
 
-def _wait_for_last_run(load: Load) -> None:
+def _wait_for_last_run(context: LoadContext) -> None:
     """Wait until its results are written and its schedule has ended, but no longer than LAST_RUN_TIMEOUT_S each."""
-    runner: Any = load.environment.runner
-    load.written.wait(LAST_RUN_TIMEOUT_S)
+    runner: Any = context.environment.runner
+    context.written.wait(LAST_RUN_TIMEOUT_S)
     if runner.shape_greenlet is not None:
         runner.shape_greenlet.join(LAST_RUN_TIMEOUT_S)
 
 
-def _read_form(load: Load) -> argparse.Namespace:
+def _read_form(context: LoadContext) -> argparse.Namespace:
     """The options that the run would have. Raises DbkitError for a posted value that the command line would refuse.
 
     Times are put back into the form as plain seconds: Locust converts a text to the type of the option's last value.
@@ -119,8 +119,8 @@ def _read_form(load: Load) -> argparse.Namespace:
     request.form = ImmutableMultiDict(form)
     posted["run_time"] = request.form.get("run_time")
     with suppress(ValueError):  # Locust itself refuses what is no number
-        posted["num_users"] = int(request.form.get("user_count", load.options.num_users or 1))
-    return argparse.Namespace(**vars(load.options) | posted)
+        posted["num_users"] = int(request.form.get("user_count", context.options.num_users or 1))
+    return argparse.Namespace(**vars(context.options) | posted)
 
 
 def _read_value(option: argparse.Action, text: str) -> Any:
@@ -137,14 +137,15 @@ def _read_value(option: argparse.Action, text: str) -> Any:
     return value
 
 
-def _plan(load: Load, run_time: str | None) -> None:
+def _plan(context: LoadContext, run_time: str | None) -> None:
     """Take over when Locust will stop the test: after `run_time` from now, where one is posted."""
     if not run_time:
-        load.options.run_time = None  # Locust would keep the last run's, and not obey it
-    runner = load.environment.runner
+        context.options.run_time = None  # Locust would keep the last run's, and not obey it
+    runner = context.environment.runner
     if runner is not None and runner.state in (STATE_SPAWNING, STATE_RUNNING):
         with suppress(ValueError):  # Locust itself refuses what is no time
-            load.planned_s = time.perf_counter() - load.began_s + parse_timespan(run_time) if run_time else None
+            test = context.test
+            test.planned_s = time.perf_counter() - test.began_at_s + parse_timespan(run_time) if run_time else None
 
 
 def _picked_classes(environment: Any) -> dict[str, type[User]]:

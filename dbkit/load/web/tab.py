@@ -20,9 +20,10 @@ from locust.web import WebUI
 
 from dbkit.analysis.result import Result
 from dbkit.analysis.slot import Row
-from dbkit.load.conductor import Conductor, RoundsShape
+from dbkit.load.conductor import Conductor
+from dbkit.load.context import LoadContext
 from dbkit.load.results import Results
-from dbkit.load.state import Load
+from dbkit.load.shape import RoundsShape
 from dbkit.measure.tally import SHOWN_PARTS
 from dbkit.output import view
 from dbkit.output.csv_files import FILES
@@ -52,8 +53,8 @@ WRITTEN_TIMEOUT_S = 30
 class StrategiesTab:
     """Adds the tab to `web_ui`."""
 
-    def __init__(self, web_ui: WebUI, load: Load, conductor: Conductor, results: Results) -> None:
-        self._load = load
+    def __init__(self, web_ui: WebUI, context: LoadContext, conductor: Conductor, results: Results) -> None:
+        self._context = context
         self._conductor = conductor
         self._results = results
         self._shown = "null"
@@ -62,7 +63,7 @@ class StrategiesTab:
         app = web_ui.app
         assert app is not None
         web_ui.template_args["extended_tabs"] = [*web_ui.template_args.get("extended_tabs", []), TAB]
-        routes = Blueprint("dbkit", __name__, url_prefix=f"{load.options.web_base_path or ''}/dbkit")
+        routes = Blueprint("dbkit", __name__, url_prefix=f"{context.options.web_base_path or ''}/dbkit")
         for path, answer in {
             "/state": self._state,
             "/download/<name>": self._download,
@@ -73,9 +74,9 @@ class StrategiesTab:
         app.register_blueprint(routes)
         app.after_request(_mount)
 
-    def on_slot_ended(self) -> None:
+    def on_slot_ended(self, **_: Any) -> None:
         """Prepare what the tab shows, while no page is in flight."""
-        self._results.on_slot_ended()
+        self._results.make_so_far()
         self._show()
 
     def _state(self) -> Response:
@@ -83,7 +84,7 @@ class StrategiesTab:
         self._results.so_far()
         self._show()
         known = request.args.get("version") == self._shown_version
-        runner: Any = self._load.environment.runner
+        runner: Any = self._context.environment.runner
         about = {"version": self._shown_version, "state": runner.state, "status": self._status()}
         # the result is JSON already, and may be large
         body = f'{json.dumps(about)[:-1]}, "result": {"null" if known else self._shown}}}'
@@ -93,13 +94,13 @@ class StrategiesTab:
         if name not in DOWNLOADS:
             return make_response(f"there is no {name}; there are {', '.join(DOWNLOADS)}\n", 404)
         if self._results.finished:
-            self._load.written.wait(WRITTEN_TIMEOUT_S)
+            self._context.written.wait(WRITTEN_TIMEOUT_S)
 
         def make() -> tuple[Result | None, str]:
-            result = self._results.whole_so_far()
+            result = self._results.complete_so_far()
             return result, "" if result is None else DOWNLOADS[name](result)
 
-        result, content = self._conductor.between_slots(make)
+        result, content = self._conductor.pauses.call(make)
         if result is None:
             return make_response("nothing has been measured yet; start a run\n", 404)
         response = make_response(content)
@@ -119,7 +120,7 @@ class StrategiesTab:
         # some classes may have only slots that do not count
         styles = looks([*result.strategies, *result.slots])
         macros: Any = view.templates().get_template("tab.html").module
-        recent = {} if self._results.finished else self._load.recorder.timeline.recent_parts_ms()
+        recent = {} if self._results.finished else self._context.recorder.timeline.recent_parts_ms()
         return {
             # the first warning, that it is still running, is in the status
             "above": macros.above(result, result.warnings[result.state == "running" :], styles),
@@ -139,27 +140,27 @@ class StrategiesTab:
 
     def _status(self) -> Row:
         """What the run is doing, in words, and the share of it that is done, 0 to 1, or None if that is not known."""
-        load, standing = self._load, self._conductor.standing
-        runner: Any = load.environment.runner
-        if standing is not None:
+        context, progress = self._context, self._conductor.progress
+        runner: Any = context.environment.runner
+        if progress is not None:
             words = (
-                f"round {standing.round} of {standing.rounds} · slot {standing.slot} of {standing.slots}:"
-                f" {standing.user_class}, {standing.phase} · about {_duration(standing.left_s)} left"
+                f"round {progress.round} of {progress.rounds} · slot {progress.slot} of {progress.slots}:"
+                f" {progress.user_class}, {progress.phase} · about {_duration(progress.left_s)} left"
             )
-            return {"words": words, "done": 1 - standing.left_s / (standing.slots * standing.slot_s)}
+            return {"words": words, "done": 1 - progress.left_s / (progress.slots * progress.slot_s)}
         if self._results.finished:
             if self._results.result is None:
                 return {"words": "nothing has been measured yet", "done": None}
-            if not load.written.is_set():
+            if not context.written.is_set():
                 return {"words": "the run has ended; asking the server for the plans of its statements", "done": None}
             return {"words": "the run has ended", "done": None}
-        if isinstance(load.environment.shape_class, RoundsShape):
+        if isinstance(context.environment.shape_class, RoundsShape):
             return {"words": "the rounds begin or end", "done": None}
-        ran_s = time.perf_counter() - load.began_s
+        ran_s = time.perf_counter() - context.test.began_at_s
         words = f"{runner.user_count} users · running for {_duration(ran_s)} · {_busiest(runner)}"
-        if load.planned_s:
-            left_s = max(load.planned_s - ran_s, 0)
-            return {"words": f"{words} · {_duration(left_s)} left", "done": min(ran_s / load.planned_s, 1.0)}
+        if context.test.planned_s:
+            left_s = max(context.test.planned_s - ran_s, 0)
+            return {"words": f"{words} · {_duration(left_s)} left", "done": min(ran_s / context.test.planned_s, 1.0)}
         return {"words": words, "done": None}
 
 

@@ -1,13 +1,13 @@
 """dbkit's side of one Locust environment: what lasts as long as the process, and what lasts for one test.
 
-It knows which database is to be read and whether it is good. It listens to nothing: `dbkit.load.plugin` calls it.
+It knows which database is to be read and checks it. It listens to nothing: `dbkit.load.plugin` calls it.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,55 +17,87 @@ from locust import User
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from dbkit.analysis.plan import Schedule
 from dbkit.analysis.slot import UserClass
-from dbkit.cli.arguments import read_settings
 from dbkit.database.engines import find_database
 from dbkit.database.server import check_server
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.load.gate import NO_SLOT, Gate
+from dbkit.load.options import TestOptions
 from dbkit.load.outbox import Outbox
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
 from dbkit.todo.dataset import read_shape
 
-_loads: WeakKeyDictionary[Environment, Load] = WeakKeyDictionary()
+_contexts: WeakKeyDictionary[Environment, LoadContext] = WeakKeyDictionary()
 
 
-class Load:
+class LoadTest:
+    """What lasts for one test."""
+
+    def __init__(self, environment: Environment, options: TestOptions) -> None:
+        self.options = options
+        """Its options, which the web form cannot change while it runs."""
+        users = page_users(environment.user_classes)
+        self.user_classes = {
+            each.__name__: UserClass(each.__name__, each.stack, each.page_function.__name__) for each in users
+        }
+        """The chosen user classes that read pages, by name; the class picker may choose others for the next test."""
+        self.page_functions = {each.__name__: each.page_function for each in users}
+        """Their page functions, by the class's name."""
+        self.chosen = len(environment.user_classes)
+        """How many user classes are chosen, also such that read no pages."""
+        self.began_at_s = time.perf_counter()
+        """When it began, by `time.perf_counter`."""
+        self.ended_at_s = self.began_at_s
+        """When it was stopped, by the same."""
+        self.planned_s: float | None = None
+        """After how many seconds it is to be stopped; None where nothing stops it, or a shape does."""
+        self.resources: Resources | None = None
+        """What its users share, in a process that reads pages."""
+        self.reset_figures()
+
+    def reset_figures(self) -> None:
+        """Pages count from now on."""
+        self.counts_from_at_s, self.counts_from_at = time.perf_counter(), time.time()
+
+
+class LoadContext:
     """What dbkit keeps for an environment. Made once, when Locust has parsed its options."""
 
     def __init__(self, environment: Environment) -> None:
         assert environment.parsed_options is not None
         self.environment = environment
         self.options: argparse.Namespace = environment.parsed_options
+        """Locust's, as they are now; for those of a test see `test`."""
         self.gate = Gate()
         self.outbox = Outbox(environment)
         self.recorder = Recorder()
+        self.conduct: Callable[[Schedule, TestOptions], None] | None = None
+        """Runs a schedule, in a process that may: see `dbkit.load.conductor`."""
         self.checked = Event()
-        """Set once the database has been found good."""
+        """Set once the database has been checked."""
         self.written = Event()
         """Set where no test's results are still to be written."""
         self.written.set()
-        self.test_options = self.options
-        """The options of the running or the last test, which the web form cannot change while it runs."""
-        self.began_s = self.ended_s = 0.0
-        """When the test began, and when it was stopped, by `time.perf_counter`."""
-        self.measured_from_s = self.measured_from_at = 0.0
-        """Since when its pages count, by `time.perf_counter` and by `time.time`: later where they were reset."""
-        self.planned_s: float | None = None
-        """After how many seconds it is to be stopped; None where nothing stops it, or a shape does."""
         # out of the options before anything is sent or shown; a master's would also overwrite its workers'
         self._url: DatabaseUrl | None = vars(self.options).pop("database_url", None)
-        self._resources: Resources | None = None
-        _loads[environment] = self
+        self._test: LoadTest | None = None
+        _contexts[environment] = self
+
+    @property
+    def test(self) -> LoadTest:
+        """The running test, or the last one."""
+        assert self._test is not None, "no test has begun"
+        return self._test
 
     @property
     def resources(self) -> Resources:
         """What the users of the running test share."""
-        assert self._resources is not None, "no test is running"
-        return self._resources
+        assert self._test is not None and self._test.resources is not None, "no test is running"
+        return self._test.resources
 
     @property
     def database(self) -> DatabaseUrl:
@@ -79,25 +111,11 @@ class Load:
         """Whether this process or its children read pages. A master of separate workers may have no database."""
         return not isinstance(self.environment.runner, MasterRunner) or bool(self._url or self.options.processes)
 
-    @property
-    def user_classes(self) -> dict[str, UserClass]:
-        """The chosen user classes that read pages, by name."""
-        return {
-            user_class.__name__: UserClass(user_class.__name__, user_class.stack, user_class.page_function.__name__)
-            for user_class in _page_users(self.environment.user_classes)
-        }
-
-    @property
-    def page_functions(self) -> dict[str, Any]:
-        """Their page functions, by the class's name."""
-        users = _page_users(self.environment.user_classes)
-        return {user_class.__name__: user_class.page_function for user_class in users}
-
     def check(self, settings: Settings, user_classes: Iterable[type[User]]) -> None:
         """Raise DbkitError unless the database is there, holds the dataset and allows `user_classes` their pools."""
         if self.needs_database:
             read_shape(self.database)
-            self._check_pools(settings, len({user_class.stack for user_class in _page_users(user_classes)}))
+            self._check_pools(settings, len({user_class.stack for user_class in page_users(user_classes)}))
 
     def _check_pools(self, settings: Settings, stacks: int) -> None:
         allowed = check_server(self.database).connections_allowed
@@ -115,35 +133,36 @@ class Load:
     def begin_test(self) -> None:
         """Forget the last test; where pages are read, take the options and the dataset as they are now."""
         self.checked.wait()
-        self.measure_anew()
-        self.began_s = self.measured_from_s
-        self.planned_s = None if self.environment.shape_class else self.options.run_time
-        self.test_options = argparse.Namespace(**vars(self.options))
+        self.recorder.clear()
+        self._test = test = LoadTest(self.environment, TestOptions.read(self.options))
+        test.planned_s = None if self.environment.shape_class else self.options.run_time
         if not isinstance(self.environment.runner, MasterRunner):
-            self._resources = Resources(
-                self.database, read_settings(self.test_options), read_shape(self.database), self.test_options.page_size
+            test.resources = Resources(
+                self.database, test.options.settings, read_shape(self.database), test.options.page_size
             )
             self.outbox.open()
 
-    def measure_anew(self) -> None:
+    def reset_figures(self) -> None:
         """Forget all pages so far, as Locust does with its own statistics when they are reset."""
         self.recorder.clear()
-        self.measured_from_s, self.measured_from_at = time.perf_counter(), time.time()
+        if self._test is not None:
+            self._test.reset_figures()
 
     def end_test(self) -> None:
         """Close what the test had open. Its users are gone."""
         self.outbox.close()
-        resources, self._resources = self._resources, None
-        if resources is not None:
+        if self._test is not None and self._test.resources is not None:
+            resources, self._test.resources = self._test.resources, None
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
             gevent.spawn(resources.close).get()
         self.gate.open(NO_SLOT)
 
 
-def _page_users(user_classes: Iterable[type[User]]) -> list[Any]:
+def page_users(user_classes: Iterable[type[User]]) -> list[Any]:
+    """Those of the user classes that read pages."""
     return [each for each in user_classes if hasattr(each, "stack") and hasattr(each, "page_function")]
 
 
-def load_of(environment: Environment) -> Load:
+def context_of(environment: Environment) -> LoadContext:
     """dbkit's side of `environment`, made when it is first asked for: a worker may be given users before its `init`."""
-    return _loads.get(environment) or Load(environment)
+    return _contexts.get(environment) or LoadContext(environment)

@@ -1,0 +1,78 @@
+"""What a test runs, slot by slot: planners, which are pure.
+
+A planner yields the next turns, is sent the slots that they became, and ends where nothing is left to run. So it can
+run a slot again, stop early or look for something. One executor runs any planner: see `dbkit.load.conductor`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass
+
+from dbkit.analysis.condition import Condition
+from dbkit.analysis.slot import Slot
+
+REPEATS_SHARE = 0.05
+"""How many disturbed or incomplete slots may be run again: this share of all that are planned, rounded up."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one slot runs."""
+
+    condition: Condition
+    bare: bool = False
+    """Whether its page function is called bare, to measure the harness: see `--calibrate`."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What is run next, one slot a turn."""
+
+    round: int
+    """The round that the slots belong to, from 1."""
+    turns: Sequence[Turn]
+    again: bool = False
+    """Whether the slots replace those of the same turns in the same round."""
+
+
+Planner = Generator[Turns, list[Slot], None]
+"""Yields turns, and is sent the slots that were run for them, in the same order."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A planner, and how much it will run as far as that is known before: without the slots that are run again."""
+
+    planner: Planner
+    rounds: int
+    slots: int
+    bare_slots: int = 0
+    """How many of them are bare."""
+
+
+def rounds(conditions: Collection[Condition], count: int, seed: int, *, calibrate: bool = False) -> Schedule:
+    """Every condition once a round, in an order shuffled from `seed`; to `calibrate`, once more bare.
+
+    A slot that was disturbed or incomplete is run again at the end of its round, as long as `REPEATS_SHARE` allows.
+    """
+    # Locust passes class names through a set: sorted first, the same seed gives the same order
+    in_order = sorted(conditions, key=lambda condition: condition.key)
+    turns = [Turn(condition, bare) for bare in ((False, True) if calibrate else (False,)) for condition in in_order]
+    slots = count * len(turns)
+    return Schedule(_rounds(turns, count, seed), count, slots, slots // 2 if calibrate else 0)
+
+
+def _rounds(turns: Sequence[Turn], count: int, seed: int) -> Planner:
+    shuffled = random.Random(f"rounds/{seed}")
+    repeats = math.ceil(count * len(turns) * REPEATS_SHARE)
+    for number in range(1, count + 1):
+        order = shuffled.sample(turns, len(turns))
+        slots = yield Turns(number, order)
+        again = [turn for turn, slot in zip(order, slots, strict=True) if slot.is_disturbed or slot.incomplete]
+        again = again[:repeats]
+        if again:  # once: where others disturb all the time, that is what is measured
+            repeats -= len(again)
+            yield Turns(number, again, again=True)

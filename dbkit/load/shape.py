@@ -1,0 +1,50 @@
+"""Rounds: every user class alone for one slot, in random order, again and again, as a Locust shape.
+
+A locustfile takes part by one class:
+
+    class Rounds(RoundsShape):
+        '''One class at a time.'''
+
+All slots run inside one `tick()`: ticks a second apart would cut pages and mix slots. What is run is planned by
+`dbkit.analysis.plan`, and run by `dbkit.load.conductor`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from locust import LoadTestShape
+
+from dbkit.analysis.condition import Condition, Users
+from dbkit.analysis.plan import Schedule, rounds
+from dbkit.load.context import context_of
+from dbkit.load.options import TestOptions
+
+
+class RoundsShape(LoadTestShape):
+    """Isolated, interleaved slots: by `-u`, `--rounds`, `--slot-time`, `--warm-up` and the classes chosen."""
+
+    abstract = True
+    use_common_options = True
+
+    def schedule(self, user_classes: list[str], options: TestOptions) -> Schedule:
+        """What the test runs. Override it to run something else in slots."""
+        load = Users(options.num_users or 1)
+        conditions = [Condition(name, load) for name in user_classes]
+        return rounds(conditions, options.rounds, options.seed, calibrate=options.calibrate)
+
+    def tick(self) -> None:
+        """Run the schedule to its end; Locust then ends the test."""
+        assert self.runner is not None
+        environment = self.runner.environment
+        context = context_of(environment)
+        options = TestOptions.read(context.options)
+        names = [user_class.__name__ for user_class in environment.user_classes]
+        assert context.conduct is not None, "only a single process or a master runs a schedule"
+        context.conduct(self.schedule(names, options), options)
+
+
+def quieten_locust() -> None:
+    """Leave the terminal to dbkit's table: Locust's would add warm-ups in, and report each slot's users."""
+    for name in ("locust.stats_logger", "locust.runners"):
+        logging.getLogger(name).setLevel(logging.WARNING)
