@@ -108,6 +108,8 @@ class Conductor:
                 self.pauses.pause()
                 progress.end_slot()
             turns = _send(planner, slots)
+        # a planner that has ended has run all that it wanted, which may be less than was expected
+        self.planned = sum(not (slot.bare or slot.replaced) for slot in self.slots)
 
     def _make_probes(self) -> list[Probe]:
         server = ServerProcesses.find(self._context.database) if self._context.needs_database else None
