@@ -51,7 +51,7 @@ def main() -> None:
     table = Table(
         title=f"pages/s ÷ {REFERENCE}, {options.users} users, {options.turns} turns of {options.rounds} rounds"
     )
-    for heading in ("strategy", "stack", "as rounds tell", "bare", "overlap"):
+    for heading in ("strategy", "stack", "in rounds", "bare", "overlap"):
         table.add_column(heading)
     apart = []
     for strategy in options.strategies:
@@ -129,7 +129,7 @@ def _cell(comparison: Comparison) -> str:
 def _parse() -> argparse.Namespace:
     parser = ArgumentParser(
         prog=PROG,
-        description=f"Each stack's pages/s ÷ {REFERENCE}'s, as rounds tell it and bare. Settings are read from the "
+        description=f"Each stack's pages/s ÷ {REFERENCE}'s, in rounds and bare. Settings are read from the "
         "environment, as DBKIT_END=commit.",
     )
     parser.add_argument("--users", type=integer(1), default=10, metavar="<number>", help="default 10")

@@ -3,7 +3,7 @@
     python -m benchmarks.tab
 
 First pages of 15 user classes are made up and recorded as in a run without rounds, at the pace that 200 users reach
-together on one core, and the tab's route is asked for what is new as a browser does. Longer runs have more to tell of:
+together on one core, and the tab's route is asked for what is new as a browser does. Longer runs have more to show:
 more different times, and more of the run to draw. Then the same is asked of a real Locust with 200 users at the limit
 of a core: how soon it answers, so how old the page is at most. The browser's own work is in neither.
 """

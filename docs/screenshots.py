@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: the Strategies tab amid a run of rounds, and the report of that run.
+"""Makes the pictures of the README: the Strategies tab during a run of rounds, and the report of that run.
 
     make screenshots
 
