@@ -130,7 +130,7 @@ class Conductor:
         slot = Slot(len(self.slots), round_number, turn.condition, 0.0, bare=turn.bare)
         about = {
             **{"slot": slot.number, "condition": turn.condition.key, "bare": turn.bare},
-            "stack": cast(Any, user_class).stack,
+            **{"stack": cast(Any, user_class).stack, "drain_timeout_s": options.drain_timeout},
         }
         processes.begin_slot(slot.number)
         processes.ask(PARK)

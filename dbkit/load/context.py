@@ -96,8 +96,13 @@ class LoadContext:
     @property
     def resources(self) -> Resources:
         """What the users of the running test share."""
-        assert self._test is not None and self._test.resources is not None, "no test is running"
+        assert self._test is not None and self._test.resources is not None, "this process reads no pages"
         return self._test.resources
+
+    @property
+    def reads_pages(self) -> bool:
+        """Whether a test is running, and this process has a part in it."""
+        return self._test is not None and self._test.resources is not None
 
     @property
     def database(self) -> DatabaseUrl:

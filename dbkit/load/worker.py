@@ -63,6 +63,8 @@ class SlotReader:
         self._context.gate.open(Window(msg.data["slot"], msg.data["condition"], bare=msg.data["bare"]))
 
     def _measure(self, msg: Any, **_: Any) -> None:
+        if not self._context.reads_pages:
+            return  # this process joins during the slot, and has no users yet
         lane = self._context.resources.lane(msg.data["stack"])
         self._probes = [LagProbe(lane.measure_lag), MachineProbe(), ProcessProbe()]
         start_all(self._probes)
@@ -75,15 +77,15 @@ class SlotReader:
         self._answer(ENOUGH, slot)
 
     def _close(self, msg: Any, **_: Any) -> None:
-        gate, slot = self._context.gate, msg.data["slot"]
+        gate = self._context.gate
         gate.close()
         measured = self._stop_measuring()
         # the rest takes as long as the slowest page, and in a single process the conductor is the caller
-        gevent.spawn(self._finish, slot, gate.window, measured)
+        gevent.spawn(self._finish, msg.data["slot"], msg.data["drain_timeout_s"], gate.window, measured)
 
-    def _finish(self, slot: int, window: Window, measured: ProcessSlot | None) -> None:
+    def _finish(self, slot: int, drain_timeout_s: float, window: Window, measured: ProcessSlot | None) -> None:
         context = self._context
-        context.gate.drain(context.test.options.drain_timeout)
+        context.gate.drain(drain_timeout_s)
         context.outbox.flush()
         if measured is not None:  # else this process joined during the slot
             if window.bare:

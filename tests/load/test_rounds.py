@@ -763,3 +763,18 @@ def test_where_nothing_is_at_its_limit_the_largest_part_of_a_page_is_named(bound
 def test_the_think_time_before_a_page_is_in_the_table(bound: dict[str, Run]) -> None:
     assert float(bound["think time"].strategies["PsycopgNap"]["think_ms"]) > 0
     assert float(bound["users"].strategies["PsycopgAsyncSleep"]["think_ms"]) == 0
+
+
+def test_a_worker_that_joins_during_the_rounds_reads_pages_too(start: Start) -> None:
+    port = str(free_port())
+    rounds = ("-u", "2", "--rounds", "40", "--slot-time", "0.2", NAPPERS[0])
+    with start(*master(port, workers=1), *rounds) as leading, start(*distant(port), *rounds) as first:
+        first.wait_for_slot(1)
+        with start(*distant(port), *rounds) as second:
+            second.wait_for_slot(0)
+            leading.locust.process.send_signal(signal.SIGINT)
+            assert leading.locust.wait() == 0, leading.locust.output
+            first.end()
+            second.end()
+        assert "Traceback" not in leading.locust.output, leading.locust.output
+        assert sum(row["pages"] for row in leading.comparison["strategies"]) > 0
