@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import configargparse
 
-from dbkit.cli.options import read_settings as read_settings
 from dbkit.errors import DbkitError
 
 

@@ -82,9 +82,9 @@ def bench(database: DatabaseUrl, stack: Stack, strategies: Iterable[str], worklo
             function = STRATEGIES[strategy]
             try:
                 read_pages(function)
-                started = perf_counter()
+                started_at_s = perf_counter()
                 rows = read_pages(function)
-                seconds = perf_counter() - started
+                seconds = perf_counter() - started_at_s
             except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
                 raise DbkitError(f"{strategy} on {stack}: {_failure_message(error)}") from None
             yield Timing(strategy, len(workload.pages), seconds, rows)

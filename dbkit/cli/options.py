@@ -228,7 +228,10 @@ _TABLE = (
 )
 
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
-"""All options, by name, in the order in which they are shown."""
+"""All options, by name, in the order in which they are shown.
+
+One that belongs to a test also has a field in `dbkit.load.options.TestOptions`, for its type.
+"""
 
 
 def options_of(command: Command) -> list[Option]:

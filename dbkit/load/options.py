@@ -72,6 +72,3 @@ class TestOptions:
     def reported(self) -> dict[str, Any]:
         """The values of `REPORTED_OPTIONS`, by name."""
         return {name: getattr(self, name) for name in REPORTED_OPTIONS}
-
-
-OPTIONS_TOLD = REPORTED_OPTIONS  # until nothing imports it any more

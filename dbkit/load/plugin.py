@@ -16,7 +16,6 @@ from locust import events
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
-from dbkit.cli.arguments import read_settings
 from dbkit.errors import DbkitError
 from dbkit.load import worker_reports
 from dbkit.load.checks import check_files, check_together
@@ -27,7 +26,7 @@ from dbkit.load.locust_patches.one_stop import stop_once_at_a_time
 from dbkit.load.locust_patches.percentiles import keep_three_digits
 from dbkit.load.locust_patches.rates import divide_by_open_time
 from dbkit.load.locust_patches.runner_made import on_runner_made
-from dbkit.load.options import add_options
+from dbkit.load.options import TestOptions, add_options
 from dbkit.load.outputs import Outputs
 from dbkit.load.results import Results
 from dbkit.load.shape import RoundsShape, quieten_locust
@@ -55,7 +54,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
         check_together(context.options, environment.user_classes_by_name, in_rounds=in_rounds)
         if not isinstance(runner, WorkerRunner):
             check_files(context.options)
-        context.check(read_settings(context.options), environment.user_classes)
+        context.check(TestOptions.read(context.options).settings, environment.user_classes)
     except DbkitError as mistake:
         print(f"dbkit: error: {mistake}", file=sys.stderr)
         sys.exit(2)

@@ -20,10 +20,11 @@ from locust.util.timespan import parse_timespan
 from locust.web import WebUI
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
-from dbkit.cli.options import OPTIONS, read_settings
+from dbkit.cli.options import OPTIONS
 from dbkit.errors import DbkitError
 from dbkit.load.checks import check_together
 from dbkit.load.context import LoadContext
+from dbkit.load.options import TestOptions
 from dbkit.load.shape import RoundsShape
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -86,7 +87,7 @@ def _check_start(web_ui: WebUI, context: LoadContext) -> None:
     if in_rounds and not runner.worker_count:
         raise DbkitError("no worker is connected; start some with locust --worker")
     check_together(options, user_classes, in_rounds=in_rounds)
-    context.check(read_settings(options), user_classes.values())
+    context.check(TestOptions.read(options).settings, user_classes.values())
     _plan(context, options.run_time)
 
 
