@@ -24,7 +24,7 @@ from typing import Any
 
 from rich.table import Table
 
-from dbkit.analysis.result import QUANTITIES
+from dbkit.analysis.comparisons import QUANTITIES
 from dbkit.analysis.verdict import MIN_ROUNDS, Comparison, Observation, compare
 from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.values import duration, integer

@@ -33,7 +33,7 @@ def bound_by(slots: Iterable[Slot]) -> str | None:
     interpreter.
     """
     known = [slot for slot in slots if slot.processes]
-    if not any(slot.measured.good_pages for slot in known):
+    if not any(slot.measured.succeeded for slot in known):
         return None
     core = _mean(known, lambda slot: slot.client_cpu_share)
     core_wait = _mean(known, lambda slot: slot.core_wait_share)
@@ -71,10 +71,10 @@ def _share_of_response(slots: Sequence[Slot], part: str) -> float:
 def _in_progress(slots: Sequence[Slot]) -> float:
     """How many pages of a process hold a connection or work at a time, by Little's law: rate × time in progress."""
     in_progress_ms = _response_ms(slots) - _part_ms(slots, "queue_ms") - _part_ms(slots, "pool_ms")
-    page_s = in_progress_ms / 1000 / sum(slot.measured.good_pages for slot in slots)
+    page_s = in_progress_ms / 1000 / sum(slot.measured.succeeded for slot in slots)
     # of each process for as long as it measured
     seconds = sum(process.seconds for slot in slots for process in slot.processes)
-    return page_s * sum(slot.measured.measured_pages for slot in slots) / seconds
+    return page_s * sum(slot.measured.page_equivalents for slot in slots) / seconds
 
 
 def _think_share(slots: Sequence[Slot]) -> float:

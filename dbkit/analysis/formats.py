@@ -1,12 +1,13 @@
 """Figures as people read them, the same in every output: on the terminal, in the report, the summary and the web tab.
 
-What the figures are: see `dbkit.analysis.result`. Where they stand is up to the outputs.
+What the figures are: see `dbkit.analysis.records`. Where they stand is up to the outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from dbkit.analysis.records import ClassRow, Verdict
 
 
 def number(value: float | None) -> str:
@@ -18,22 +19,21 @@ def number(value: float | None) -> str:
     return f"{value:.3g}" if value >= 0.1 or value == 0 else f"{value:.3f}"
 
 
-def limit(row: Mapping[str, Any]) -> str:
+def limit(row: ClassRow) -> str:
     """What bound a class, in a table's cell: `client CPU`, or `users, mostly db` with the largest part; or nothing."""
-    if row["bound_by"] == "users" and row["largest_part"]:
-        return f"users, mostly {row['largest_part']}"
-    return row["bound_by"] or ""
+    if row.bound_by == "users" and row.largest_part:
+        return f"users, mostly {row.largest_part}"
+    return row.bound_by or ""
 
 
-def ratio(verdict: Mapping[str, Any] | None) -> str:
+def ratio(verdict: Verdict | None) -> str:
     """A verdict in a table's cell: `1.31 [1.22, 1.40]`, `not shown [0.97, 1.04]`, `too few rounds` or `no ratio`."""
-    if verdict is None or verdict["ratio"] is None:
+    if verdict is None or verdict.ratio is None:
         return "no ratio"
-    low, high = verdict["low"], verdict["high"]
-    if low is None:
+    if verdict.low is None or verdict.high is None:
         return "too few rounds"
-    value = f"{verdict['ratio']:.{decimals(low, high)}f}" if verdict["shown"] else "not shown"
-    return f"{value} {interval(low, high)}"
+    value = f"{verdict.ratio:.{decimals(verdict.low, verdict.high)}f}" if verdict.shown else "not shown"
+    return f"{value} {interval(verdict.low, verdict.high)}"
 
 
 def interval(low: float, high: float) -> str:
@@ -49,12 +49,12 @@ def decimals(low: float, high: float) -> int:
     return 2
 
 
-def harness_share(row: Mapping[str, Any]) -> str:
+def harness_share(row: ClassRow) -> str:
     """What the harness takes of a class's pages a second: `9 % [6, 12]`, `9 %` without an interval, or nothing."""
-    share, low, high = (row[name] for name in ("harness_share", "harness_share_low", "harness_share_high"))
+    share, low, high = row.harness_share, row.harness_share_low, row.harness_share_high
     if share is None:
         return ""
-    return f"{_percent(share)} %" + ("" if low is None else f" [{_percent(low)}, {_percent(high)}]")
+    return f"{_percent(share)} %" + ("" if low is None or high is None else f" [{_percent(low)}, {_percent(high)}]")
 
 
 def listed(words: Sequence[str]) -> str:

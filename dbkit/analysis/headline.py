@@ -1,29 +1,26 @@
 """The answer in words: which classes serve the most pages, how sure that is, why, and what limits them.
 
-Words for what `dbkit.analysis.result` has computed; every output shows the same ones. Nothing is said that is not
-shown.
+Words for what is in the records of a result; every output shows the same ones. Nothing is said that is not shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from dbkit.analysis.formats import interval, listed, number
-
-Row = Mapping[str, Any]
+from dbkit.analysis.records import ClassRow, SlotRow, Verdict
 
 MOST_DISTURBED_SHARE = 0.25
-"""Of the slots: where more are disturbed, nothing is claimed."""
+"""The share of the slots: where more are disturbed, nothing is claimed."""
 _COSTS = {"statements": "statement", "rows": "row", "client_cpu_ms": "ms of client CPU"}
-"""Of a page, in words: the columns that tell why a class is faster."""
+"""What a page costs, in words: the columns that say why a class is faster."""
 
 
 def headline(
-    strategies: Sequence[Row],
-    slots: Sequence[Row],
-    verdicts: Sequence[Row],
-    against_fastest: Sequence[Row],
+    strategies: Sequence[ClassRow],
+    slots: Sequence[SlotRow],
+    verdicts: Sequence[Verdict],
+    against_fastest: Sequence[Verdict],
     named_reference: str | None = None,
 ) -> list[str]:
     """Sentences on a run of rounds.
@@ -31,20 +28,20 @@ def headline(
     `strategies` begins with the class that serves the most pages. `verdicts` are those against the slowest class, or
     against the `named_reference` if there is one; then other pairs are not spoken of.
     """
-    counted = [slot for slot in slots if not slot["replaced"]]
-    disturbed = sum(slot["disturbed"] for slot in counted)
+    counted = [slot for slot in slots if not slot.replaced]
+    disturbed = sum(slot.disturbed for slot in counted)
     if disturbed > MOST_DISTURBED_SHARE * len(counted):
         return [
             f"{disturbed} of {len(counted)} slots were disturbed by others on the machine, so nothing is claimed."
             " Run the test again when the machine is quiet."
         ]
-    rows = {row["user_class"]: row for row in strategies if row["pages_per_s"]}
+    rows = {row.label: row for row in strategies if row.pages_per_s}
     if not rows:
         return ["No page was served."]
     if len(strategies) == 1:
         return [*_one_class(strategies[0]), *_bound_by(strategies[0])]
-    on_pages = _with_ratio((verdict for verdict in verdicts if verdict["quantity"] == "pages_per_s"), rows)
-    empty = {slot["user_class"] for slot in counted if not slot["pages_per_s"]}
+    on_pages = _with_ratio((verdict for verdict in verdicts if verdict.quantity == "pages_per_s"), rows)
+    empty = {slot.label for slot in counted if not slot.pages_per_s}
     comparable = [name for name in rows if name not in empty]
     if len(comparable) < 2 or named_reference in empty:
         pair = f"No class can be compared with {named_reference}" if named_reference else "No classes can be compared"
@@ -58,12 +55,12 @@ def headline(
     return sentences
 
 
-def headline_of_mixed_run(strategies: Sequence[Row]) -> list[str]:
+def headline_of_mixed_run(strategies: Sequence[ClassRow]) -> list[str]:
     """Sentences on a run of several classes at once: they are not ranked."""
-    served = [row for row in strategies if row["pages_per_s"]]
+    served = [row for row in strategies if row.pages_per_s]
     if not served:
         return ["No page was served."]
-    together = sum(row["pages_per_s"] for row in served)
+    together = sum(row.pages_per_s or 0 for row in served)
     classes = "1 of several user classes" if len(served) == 1 else f"{len(served)} user classes at once"
     return [
         f"{classes} served {number(together)} pages a second{'' if len(served) == 1 else ' together'}."
@@ -71,19 +68,19 @@ def headline_of_mixed_run(strategies: Sequence[Row]) -> list[str]:
     ]
 
 
-def headline_of_one_class(strategies: Sequence[Row]) -> list[str]:
+def headline_of_one_class(strategies: Sequence[ClassRow]) -> list[str]:
     """Sentences on a run of one class without rounds."""
-    served = [row for row in strategies if row["pages_per_s"]]
+    served = [row for row in strategies if row.pages_per_s]
     return _one_class(served[0], up_to=True) if served else ["No page was served."]
 
 
 def _the_most(
-    first: str, rows: Mapping[str, Row], on_pages: Mapping[str, Row], against_fastest: Mapping[str, Row]
+    first: str, rows: Mapping[str, ClassRow], on_pages: Mapping[str, Verdict], against_fastest: Mapping[str, Verdict]
 ) -> Iterator[str]:
     """Which classes serve the most, and how many times the pages of the slowest."""
     # while a test runs verdicts may be a little older than the rows, and another class the first
-    name = next((verdict["reference"] for verdict in against_fastest.values()), first)
-    if not against_fastest or any(verdict["low"] is None for verdict in against_fastest.values()):
+    name = next((verdict.reference for verdict in against_fastest.values()), first)
+    if not against_fastest or any(verdict.low is None for verdict in against_fastest.values()):
         yield (
             f"The rounds are too few to show a difference; so far {name} has served the most pages,"
             f" {_rate(name, rows)} a second."
@@ -91,16 +88,16 @@ def _the_most(
     else:
         yield from _group(name, rows, against_fastest)
     yield from _failed(rows[name])
-    if name in on_pages and on_pages[name]["shown"]:
+    if name in on_pages and on_pages[name].shown:
         yield _with_reason(on_pages[name], rows)
     yield from _times(rows[name])
     yield from _bound_by(rows[name])
 
 
-def _group(name: str, rows: Mapping[str, Row], against_fastest: Mapping[str, Row]) -> Iterator[str]:
+def _group(name: str, rows: Mapping[str, ClassRow], against_fastest: Mapping[str, Verdict]) -> Iterator[str]:
     """The first class, those that it is not shown to differ from, and the others."""
-    alike = [each for each in rows if each in against_fastest and against_fastest[each]["high"] >= 1]
-    by_harness = [each for each in rows if each in against_fastest and against_fastest[each]["within_harness"]]
+    alike = [each for each in rows if each in against_fastest and not _is_below_1(against_fastest[each])]
+    by_harness = [each for each in rows if each in against_fastest and against_fastest[each].within_harness]
     first, last = _rate(name, rows), _rate([name, *alike][-1], rows)
     if not alike:
         yield f"{name} serves the most pages, {first} a second; every other class is shown to serve fewer."
@@ -125,21 +122,22 @@ def _group(name: str, rows: Mapping[str, Row], against_fastest: Mapping[str, Row
         yield f"But what the harness takes can account for the difference from {name} to {listed(by_harness)}."
 
 
-def _interval(verdict: Row) -> str:
-    """With the rounds that would tell."""
-    rounds = f", and about {verdict['rounds_needed']} rounds would tell" if verdict["rounds_needed"] else ""
-    return f"{interval(verdict['low'], verdict['high'])}{rounds}"
+def _interval(verdict: Verdict) -> str:
+    """The interval, with the rounds that would be enough to show a difference."""
+    rounds = f", and about {verdict.rounds_needed} rounds would tell" if verdict.rounds_needed else ""
+    ends = "" if verdict.low is None or verdict.high is None else interval(verdict.low, verdict.high)
+    return f"{ends}{rounds}"
 
 
-def _against_named(reference: str, rows: Mapping[str, Row], on_pages: Mapping[str, Row]) -> Iterator[str]:
+def _against_named(reference: str, rows: Mapping[str, ClassRow], on_pages: Mapping[str, Verdict]) -> Iterator[str]:
     """How the others compare with a reference that was named before the run."""
     known = [on_pages[name] for name in rows if name in on_pages]
-    if not known or any(verdict["low"] is None for verdict in known):
+    if not known or any(verdict.low is None for verdict in known):
         yield f"The rounds are too few to show a difference from {reference}."
         return
     first = known[0]
-    name = first["user_class"]
-    yield _with_reason(first, rows) if first["shown"] else f"{name} against {reference}: {first['sentence']}."
+    name = first.label
+    yield _with_reason(first, rows) if first.shown else f"{name} against {reference}: {first.sentence}."
     if len(known) > 1:
         yield _counts(reference, known)
     yield from _failed(rows[name])
@@ -148,10 +146,10 @@ def _against_named(reference: str, rows: Mapping[str, Row], on_pages: Mapping[st
     yield from _bound_by(rows[name])
 
 
-def _counts(reference: str, known: Sequence[Row]) -> str:
-    more = [verdict["user_class"] for verdict in known if verdict["shown"] and verdict["ratio"] > 1]
-    fewer = [verdict["user_class"] for verdict in known if verdict["shown"] and verdict["ratio"] < 1]
-    alike = [verdict["user_class"] for verdict in known if not verdict["shown"]]
+def _counts(reference: str, known: Sequence[Verdict]) -> str:
+    more = [verdict.label for verdict in known if verdict.shown and not _is_below_1(verdict)]
+    fewer = [verdict.label for verdict in known if verdict.shown and _is_below_1(verdict)]
+    alike = [verdict.label for verdict in known if not verdict.shown]
     counts = [
         *([f"more pages for {len(more)}"] if more else []),
         *([f"fewer for {len(fewer)}"] if fewer else []),
@@ -160,63 +158,69 @@ def _counts(reference: str, known: Sequence[Row]) -> str:
     return f"Of {len(known)} classes compared with {reference}, this is shown: {'; '.join(counts)}."
 
 
-def _one_class(row: Row, *, up_to: bool = False) -> list[str]:
+def _one_class(row: ClassRow, *, up_to: bool = False) -> list[str]:
     return [
-        f"{row['user_class']} serves {number(row['pages_per_s'])} pages a second.",
+        f"{row.label} serves {number(row.pages_per_s)} pages a second.",
         *_failed(row),
         *_times(row, up_to=up_to),
     ]
 
 
-def _with_ratio(verdicts: Iterable[Row], rows: Mapping[str, Row]) -> dict[str, Row]:
+def _with_ratio(verdicts: Iterable[Verdict], rows: Mapping[str, ClassRow]) -> dict[str, Verdict]:
     """Those that have a ratio, of classes that are there, by class."""
     return {
-        verdict["user_class"]: verdict
+        verdict.label: verdict
         for verdict in verdicts
-        if verdict["ratio"] is not None and verdict["user_class"] in rows and verdict["reference"] in rows
+        if verdict.ratio is not None and verdict.label in rows and verdict.reference in rows
     }
 
 
-def _failed(row: Row) -> list[str]:
-    if not row["failures"]:
+def _failed(row: ClassRow) -> list[str]:
+    if not row.failures:
         return []
-    return [f"But {row['failures']} of the {row['pages']} pages of {row['user_class']} failed."]
+    return [f"But {row.failures} of the {row.pages} pages of {row.label} failed."]
 
 
-def _rate(name: str, rows: Mapping[str, Row]) -> str:
-    return number(rows[name]["pages_per_s"])
+def _rate(name: str, rows: Mapping[str, ClassRow]) -> str:
+    return number(rows[name].pages_per_s)
 
 
-def _times(row: Row, *, up_to: bool = False) -> list[str]:
-    if row["p50_ms"] is None or row["p95_ms"] is None:
+def _times(row: ClassRow, *, up_to: bool = False) -> list[str]:
+    if row.p50_ms is None or row.p95_ms is None:
         return []
-    users = "1 user" if row["users"] == 1 else f"{'up to ' if up_to else ''}{row['users']} users"
+    users = "1 user" if row.users == 1 else f"{'up to ' if up_to else ''}{row.users} users"
     return [
-        f"With {users} in a closed loop, half of {row['user_class']}'s pages came within {number(row['p50_ms'])} ms"
-        f" and 95 % within {number(row['p95_ms'])} ms."
+        f"With {users} in a closed loop, half of {row.label}'s pages came within {number(row.p50_ms)} ms"
+        f" and 95 % within {number(row.p95_ms)} ms."
     ]
 
 
-def _bound_by(row: Row) -> list[str]:
-    if row["bound_by"] == "users":
-        return [f"Nothing but the number of users limits {row['user_class']}."]
-    return [f"{row['user_class']} is bound by {row['bound_by']}."] if row["bound_by"] else []
+def _bound_by(row: ClassRow) -> list[str]:
+    if row.bound_by == "users":
+        return [f"Nothing but the number of users limits {row.label}."]
+    return [f"{row.label} is bound by {row.bound_by}."] if row.bound_by else []
 
 
-def _with_reason(verdict: Row, rows: Mapping[str, Row]) -> str:
+def _with_reason(verdict: Verdict, rows: Mapping[str, ClassRow]) -> str:
     """A difference that is shown, with what differs in the cost of a page."""
-    one, other = rows[verdict["user_class"]], rows[verdict["reference"]]
+    one, other = rows[verdict.label], rows[verdict.reference]
     costs = [
-        f"{_cost(column, one)} against {number(other[column])}"
+        f"{_cost(column, mine)} against {number(others)}"
         for column in _COSTS
-        if one[column] is not None and other[column] is not None and number(one[column]) != number(other[column])
+        if (mine := getattr(one, column)) is not None
+        and (others := getattr(other, column)) is not None
+        and number(mine) != number(others)
     ]
-    if verdict["within_harness"] or not costs:
-        return f"{verdict['sentence']}."
-    return f"{verdict['sentence']}: a page takes {listed(costs)}."
+    if verdict.within_harness or not costs:
+        return f"{verdict.sentence}."
+    return f"{verdict.sentence}: a page takes {listed(costs)}."
 
 
-def _cost(column: str, row: Row) -> str:
-    figure = number(row[column])
-    plural = "" if figure == "1" or column == "client_cpu_ms" else "s"
-    return f"{figure} {_COSTS[column]}{plural}"
+def _cost(column: str, value: float) -> str:
+    plural = "" if number(value) == "1" or column == "client_cpu_ms" else "s"
+    return f"{number(value)} {_COSTS[column]}{plural}"
+
+
+def _is_below_1(verdict: Verdict) -> bool:
+    """Whether its interval lies below 1."""
+    return verdict.high is not None and verdict.high < 1

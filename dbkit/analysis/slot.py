@@ -1,7 +1,7 @@
-"""One class's turn in one round: what was measured in it, as a row.
+"""One condition's turn in one round: what was measured in it.
 
 Recording is left to `dbkit.measure.tally` and `dbkit.measure.machine`, what bound it to `dbkit.analysis.bound`, and
-what several slots say together to `dbkit.analysis.result`.
+its row to `dbkit.analysis.rows`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 from dbkit.analysis.condition import Condition
-from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.machine import CORES
-from dbkit.measure.tally import SHOWN_PARTS, Distribution, Tally, db_parts
-
-Row = dict[str, Any]
-
-PERCENTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+from dbkit.measure.tally import Tally
 
 HUB_STACK = "psycopg"
 """The stack whose pages are read in greenlets, and so wait while the gevent hub stalls."""
@@ -146,22 +140,22 @@ class Slot:
         Each round trip ends with an answer, which waits in the lane as long as what has been sampled there; but for the
         share of its own user, who is waiting and holds nobody up.
         """
-        lag_ms = _mean(process.lane_lag_ms for process in self.processes)
+        lag_ms = mean(process.lane_lag_ms for process in self.processes)
         others = 1 - len(self.processes) / self.users if self.users else 0.0
         db_ms = self.measured.mean_ms("db_ms")
         if lag_ms is None or db_ms is None:
             return None
-        return min(db_ms, self.measured.sums["round_trips"] / self.measured.good_pages * lag_ms * max(others, 0.0))
+        return min(db_ms, self.measured.sums["round_trips"] / self.measured.succeeded * lag_ms * max(others, 0.0))
 
     @property
     def steal_share(self) -> float | None:
         """The share of the CPU time that was stolen meanwhile, of the machine that suffered most."""
-        return _largest(process.steal_share for process in self.processes)
+        return largest(process.steal_share for process in self.processes)
 
     @property
     def pressure_share(self) -> float | None:
         """The share of the time in which some task waited for a core, of the machine that suffered most."""
-        return _largest(process.pressure_share for process in self.processes)
+        return largest(process.pressure_share for process in self.processes)
 
     @property
     def other_cpu_share(self) -> float | None:
@@ -189,75 +183,18 @@ class Slot:
         """Whether neighbours of the machine, or on it, took much of its time."""
         return (self.steal_share or 0) > DISTURBED_STEAL_SHARE or (self.other_cpu_share or 0) > DISTURBED_OTHER_SHARE
 
-    def row(self, user_class: UserClass) -> Row:
-        """The slot's row in every output."""
-        seconds = fmean(process.seconds for process in self.processes) if self.processes else 0.0
-        client_cpu_s = sum(process.cpu_s for process in self.processes) if self.processes else None
-        all_pages = self.measured.pages + self.warm_up.pages
-        return {
-            "slot": self.number,
-            "round": self.round,
-            "user_class": user_class.name,
-            "stack": user_class.stack,
-            "strategy": user_class.strategy,
-            "users": self.users,
-            "began_s": self.began_s,
-            "seconds": seconds,
-            "pages": self.measured.pages,
-            "failures": self.measured.failures,
-            "unfinished": self.measured.unfinished + self.warm_up.unfinished,
-            "warm_up_pages": self.warm_up.pages,
-            "pages_per_s": per(self.measured.measured_pages, seconds),
-            **percentiles(self.measured.response),
-            **mean_figures(self.measured, self.answer_wait_ms),
-            "client_cpu_ms": None if client_cpu_s is None else per(client_cpu_s * 1000, self.measured.measured_pages),
-            "server_cpu_ms": None if self.server_cpu_s is None else per(self.server_cpu_s * 1000, all_pages),
-            "client_cpu_share": self.client_cpu_share,
-            "core_wait_share": self.core_wait_share,
-            "server_cpu_share": self.server_cpu_share,
-            "hub_lag_ms": _mean(process.hub_lag_ms for process in self.processes),
-            "lane_lag_ms": _mean(process.lane_lag_ms for process in self.processes),
-            "hub_stall_ms": _largest(process.hub_stall_ms for process in self.processes),
-            "steal_share": self.steal_share,
-            "pressure_share": self.pressure_share,
-            "other_cpu_share": self.other_cpu_share,
-            "disturbed": self.is_disturbed,
-            "incomplete": self.incomplete,
-            "replaced": self.replaced,
-        }
-
-
-def mean_figures(tally: Tally, answer_wait_ms: float | None) -> Row:
-    """The longest response time, means a page of counts and parts, and the name of the largest part.
-
-    Which part is the largest is None where it is not known how much of `db_ms` was `answer_wait_ms`.
-    """
-    figures = {
-        "max_ms": tally.response.max_ms if tally.good_pages else None,
-        **{name: per(tally.sums[name], tally.good_pages) for name in COUNTS},
-        **{name: tally.mean_ms(name) for name in PARTS},
-        **db_parts(tally.mean_ms("db_ms"), answer_wait_ms),
-        "think_ms": per(tally.think_ms, tally.pages),
-    }
-    largest = None if answer_wait_ms is None else max(SHOWN_PARTS, key=lambda part: figures[part] or 0)
-    return {**figures, "largest_part": None if largest is None else SHOWN_PARTS[largest]}
-
-
-def percentiles(times: Distribution) -> Row:
-    """`PERCENTILES` of a time; None where there is none."""
-    found = times.percentiles(tuple(PERCENTILES.values()))
-    return dict(zip(PERCENTILES, found, strict=True)) if found else dict.fromkeys(PERCENTILES)
-
 
 def per(value: float, by: float) -> float | None:
     """`value` divided by `by`; None where that is 0."""
     return value / by if by else None
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of what is known; None where nothing is."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
 
-def _largest(values: Iterable[float | None]) -> float | None:
+def largest(values: Iterable[float | None]) -> float | None:
+    """The largest of what is known; None where nothing is."""
     return max((value for value in values if value is not None), default=None)

@@ -33,17 +33,17 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    content = read_comparison(options.comparison)
+    result = read_comparison(options.comparison)
     output = options.output or f"{options.comparison.removesuffix('.json').removesuffix('_comparison')}_report.html"
     to_standard_output = options.summary == "-"
     paths = {"the file to read": options.comparison, "--output": output}
     if options.summary and not to_standard_output:
         paths["--summary"] = options.summary
     check_distinct(paths)
-    write_text(output, report(content), option="--output")
+    write_text(output, report(result), option="--output")
     print(output, file=sys.stderr if to_standard_output else sys.stdout)
     if to_standard_output:
-        print(summary(content), end="")
+        print(summary(result), end="")
     elif options.summary:
-        write_text(options.summary, summary(content), option="--summary")
+        write_text(options.summary, summary(result), option="--summary")
         print(options.summary)

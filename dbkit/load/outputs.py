@@ -60,8 +60,8 @@ class Outputs:
         assert result is not None
         writers: dict[str, Callable[[str], None]] = {
             "csv_prefix": lambda prefix: write_files(result, prefix),
-            "report": lambda path: write_text(path, report(result.as_json()), option="--report"),
-            "summary": lambda path: write_text(path, summary(result.as_json()), option="--summary"),
+            "report": lambda path: write_text(path, report(result), option="--report"),
+            "summary": lambda path: write_text(path, summary(result), option="--summary"),
         }
         for option, write in writers.items():
             try:

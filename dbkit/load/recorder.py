@@ -55,7 +55,7 @@ class Recorder:
         self.tallies[key].add(context, response_time, exception is not None)
         if exception is None and (share := context["measured_share"]):
             # a page that was asked for in the warm-up may end in the measured time
-            self.tallies[key if key.measured else key._replace(measured=True)].measured_pages += share
+            self.tallies[key if key.measured else key._replace(measured=True)].page_equivalents += share
         if key.slot is None:
             self.timeline.add(key.condition, context, response_time, exception is not None)
 

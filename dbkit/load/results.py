@@ -13,12 +13,15 @@ from collections.abc import Collection
 from typing import Any
 
 import gevent
+import msgspec
 import psycopg
 from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 
-from dbkit.analysis.result import QUANTITIES, Result, Rounds, result_of_mixed_run, result_of_rounds
-from dbkit.analysis.slot import Row
+from dbkit.analysis.comparisons import QUANTITIES
+from dbkit.analysis.mixed_run import result_of_mixed_run
+from dbkit.analysis.result import Plan, Result
+from dbkit.analysis.rounds import Rounds, result_of_rounds, take_verdicts
 from dbkit.database.provenance import describe_client, describe_server
 from dbkit.errors import DbkitError
 from dbkit.load.conductor import Conductor
@@ -137,7 +140,7 @@ class Results:
         context, result = self._context, self.result
         if result is None or not context.needs_database:
             return
-        served = [row["user_class"] for row in result.strategies if row["pages"] > row["failures"]]
+        served = dict.fromkeys(row.user_class for row in result.strategies if row.pages > row.failures)
         functions: dict[str, Any] = {}
         for user_class in served:
             name, function = (
@@ -149,16 +152,16 @@ class Results:
         if functions:
             logger.info("asking the server for the plans of what each strategy sends")
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
-            result.plans = gevent.spawn(self._explain, functions).get()
+            result.plans = msgspec.convert(gevent.spawn(self._explain, functions).get(), list[Plan])
 
-    def _explain(self, functions: dict[str, Any]) -> list[Row]:
+    def _explain(self, functions: dict[str, Any]) -> list[dict[str, Any]]:
         try:
             return self._explain_each(functions)
         except (DbkitError, psycopg.Error) as error:
             logger.warning("no plans: %s", error)
             return []
 
-    def _explain_each(self, functions: dict[str, Any]) -> list[Row]:
+    def _explain_each(self, functions: dict[str, Any]) -> list[dict[str, Any]]:
         context, options = self._context, self._context.test.options
         pages = read_shape(context.database).pages(options.page_size)
         arguments = context.database, options.settings, functions, pages, options.page_size
@@ -175,12 +178,10 @@ class Results:
         runner: Any = self._context.environment.runner
         reasons = []
         for row in result.strategies:
-            errors = [
-                each for each in runner.errors.values() if (each.method, each.name) == (row["stack"], row["strategy"])
-            ]
-            if row["failures"] and errors:
+            errors = [each for each in runner.errors.values() if (each.method, each.name) == (row.stack, row.strategy)]
+            if row.failures and errors:
                 most = max(errors, key=lambda error: error.occurrences)
-                reasons.append(f"{row['user_class']} failed most often with: {most.error}")
+                reasons.append(f"{row.label} failed most often with: {most.error}")
         return reasons
 
     def _mixed_run(self, ended_at_s: float, *, is_final: bool) -> Result:
@@ -207,9 +208,9 @@ class Results:
         done = self._rounds.counted
         result = self._rounds.result(done, self._describe(), quantities)
         if earlier is not None:
-            result.take_verdicts(earlier)
+            take_verdicts(result, earlier)
         _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
-        if (measured := len(result.strategies)) < len(self._context.test.user_classes):
+        if (measured := len({row.user_class for row in result.strategies})) < len(self._context.test.user_classes):
             result.headline.insert(
                 0, f"So far {measured} of {len(self._context.test.user_classes)} classes have been measured."
             )

@@ -16,15 +16,8 @@ from typing import Any
 
 from dbkit.measure.cost import COUNTS, PARTS
 
-SHOWN_PARTS = {
-    "queue_ms": "queue",
-    "pool_ms": "pool",
-    "connect_ms": "connect",
-    "server_wait_ms": "db",
-    "answer_wait_ms": "answer wait",
-    "client_ms": "client",
-}
-"""The parts as they are shown, with their names there: what `db_parts` gives stands in the place of `db_ms`."""
+SHOWN_PARTS = ("queue_ms", "pool_ms", "connect_ms", "server_wait_ms", "answer_wait_ms", "client_ms")
+"""The parts that tables and charts show, in the order in which they begin: `db_ms` as the two that `db_parts` gives."""
 
 
 def db_parts(db_ms: float | None, answer_wait_ms: float | None) -> dict[str, float | None]:
@@ -33,7 +26,7 @@ def db_parts(db_ms: float | None, answer_wait_ms: float | None) -> dict[str, flo
     return {"server_wait_ms": rest_ms, "answer_wait_ms": answer_wait_ms}
 
 
-def three_digits(ms: float) -> float:
+def round_significant(ms: float) -> float:
     """A time rounded to three significant digits, and to no less than a tenth of a microsecond."""
     if ms < 0.001:
         return round(ms, 4)
@@ -50,7 +43,7 @@ class Distribution:
 
     def add(self, ms: float) -> None:
         """Count one time."""
-        self.counts[three_digits(ms)] += 1
+        self.counts[round_significant(ms)] += 1
         self.sum_ms += ms
         if ms > self.max_ms:
             self.max_ms = ms
@@ -88,7 +81,7 @@ class Tally:
     """Pages that came back, failed ones included."""
     failures: int = 0
     """Pages that failed; what they cost is in no sum and no distribution."""
-    measured_pages: float = 0.0
+    page_equivalents: float = 0.0
     """Pages that did not fail, each by the share of its time that lies in the measured time."""
     unfinished: int = 0
     """Pages that were cut off, in none of the other figures."""
@@ -104,13 +97,13 @@ class Tally:
     """Their response times."""
 
     @property
-    def good_pages(self) -> int:
+    def succeeded(self) -> int:
         """Pages that came back and did not fail."""
         return self.pages - self.failures
 
     def mean_ms(self, part: str) -> float | None:
         """The mean a page of one of the `dbkit.measure.cost.PARTS`; None where no page succeeded."""
-        return self.parts_ms[part] / self.good_pages if self.good_pages else None
+        return self.parts_ms[part] / self.succeeded if self.succeeded else None
 
     def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
         """Add one page; `cost` is `PageCost.as_dict()`, and the `think_ms` before the page."""
@@ -134,7 +127,7 @@ class Tally:
         self.unfinished += other.unfinished
         self.think_ms += other.think_ms
         self.failed_ms += other.failed_ms
-        self.measured_pages += other.measured_pages
+        self.page_equivalents += other.page_equivalents
         self.sums.update(other.sums)
         self.parts_ms.update(other.parts_ms)
         self.response.merge(other.response)
@@ -147,7 +140,7 @@ class Tally:
             "unfinished": self.unfinished,
             "think_ms": self.think_ms,
             "failed_ms": self.failed_ms,
-            "measured_pages": self.measured_pages,
+            "page_equivalents": self.page_equivalents,
             "sums": dict(self.sums),
             "parts_ms": dict(self.parts_ms),
             "response": [dict(self.response.counts), self.response.sum_ms, self.response.max_ms],
@@ -163,7 +156,7 @@ class Tally:
             unfinished=message["unfinished"],
             think_ms=message["think_ms"],
             failed_ms=message["failed_ms"],
-            measured_pages=message["measured_pages"],
+            page_equivalents=message["page_equivalents"],
             sums=Counter(message["sums"]),
             parts_ms=Counter(message["parts_ms"]),
             response=Distribution(Counter(counts), sum_ms, max_ms),

@@ -1,7 +1,7 @@
-"""A result on the terminal: what to beware of, how fast each class is and against which, then why, and the answer.
+"""A result on the terminal: warnings, how fast each class is and against which, then why, and the answer.
 
-Two tables in 100 columns; in fewer they go on below, and no figure is cut. Plain text when piped. For what is said see
-`dbkit.analysis.result`, for how figures read `dbkit.analysis.formats`.
+Two tables in 100 columns; in fewer they continue below, and no figure is cut. Plain text when piped. For what is said
+see `dbkit.analysis`, for headings `dbkit.analysis.records`, for how figures read `dbkit.analysis.formats`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dbkit.analysis.columns import Group
 from dbkit.analysis.formats import harness_share, limit, number, ratio
+from dbkit.analysis.records import table_columns
 from dbkit.analysis.result import Result
+from dbkit.output.columns import BY_NAME, COSTS
 from dbkit.output.terminal import output_console
 
 PIPED_WIDTH = 100
@@ -31,19 +34,8 @@ LEGEND = (
     "estimated), in Python (client); ms of CPU of the load process (CPU) and the server (srv)."
 )
 
-WHY_COLUMNS = {
-    "stmts": "statements",
-    "trips": "round_trips",
-    "rows": "rows",
-    "queue": "queue_ms",
-    "pool": "pool_ms",
-    "conn.": "connect_ms",
-    "db": "server_wait_ms",
-    "answer": "answer_wait_ms",
-    "client": "client_ms",
-    "CPU": "client_cpu_ms",
-    "srv": "server_cpu_ms",
-}
+WHY_COLUMNS = {column.terminal: column.name for column in table_columns(*COSTS) if column.terminal}
+"""The headings of the second table, and the columns below them."""
 
 
 class Column(NamedTuple):
@@ -74,7 +66,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
                 console.print(table, crop=False)
                 console.print()
         console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
-    if shares := [f"{row['user_class']} {harness_share(row)}" for row in result.strategies if harness_share(row)]:
+    if shares := [f"{row.label} {harness_share(row)}" for row in result.strategies if harness_share(row)]:
         words = (
             f"Of the pages a second that page functions serve when called bare, the harness takes: {', '.join(shares)}."
         )
@@ -85,39 +77,41 @@ def print_result(result: Result, console: Console | None = None) -> None:
 
 def _speeds(result: Result) -> list[Column]:
     rows = result.strategies
-    on_pages = {verdict["user_class"]: verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"}
-    cut_off = any(row["unfinished"] for row in rows)
+    on_pages = {verdict.label: verdict for verdict in result.verdicts if verdict.quantity == "pages_per_s"}
+    cut_off = any(row.unfinished for row in rows)
     ratios = Column(
         f"× {result.reference}",
         ["reference" if name == result.reference else ratio(on_pages.get(name)) for name in _names(result)],
     )
     return [
         _classes(result),
-        Column("pages/s", [number(row["pages_per_s"]) for row in rows]),
+        _figures(result, "pages_per_s"),
         *([ratios] if result.reference else []),
-        *(Column(name, [number(row[f"{name}_ms"]) for row in rows]) for name in ("p50", "p95", "p99")),
-        Column("failed", [str(row["failures"]) for row in rows]),
-        Column("cut off", [str(row["unfinished"]) if cut_off else "" for row in rows]),
-        Column("bound by", [limit(row) for row in rows], "left"),
+        *(_figures(result, column.name) for column in table_columns(Group.RESPONSE) if column.terminal),
+        Column(BY_NAME["failures"].terminal, [str(row.failures) for row in rows]),
+        Column(BY_NAME["unfinished"].terminal, [str(row.unfinished) if cut_off else "" for row in rows]),
+        Column(BY_NAME["bound_by"].terminal, [limit(row) for row in rows], "left"),
     ]
 
 
 def _reasons(result: Result) -> list[Column]:
-    rows = result.strategies
-    why = [Column(heading, [number(row[name]) for row in rows]) for heading, name in WHY_COLUMNS.items()]
-    return [_classes(result), *why]
+    return [_classes(result), *(_figures(result, name) for name in WHY_COLUMNS.values())]
+
+
+def _figures(result: Result, name: str) -> Column:
+    return Column(BY_NAME[name].terminal, [number(getattr(row, name)) for row in result.strategies])
 
 
 def _classes(result: Result) -> Column:
-    return Column("user class", _names(result), "left")
+    return Column(BY_NAME["user_class"].heading, _names(result), "left")
 
 
 def _names(result: Result) -> list[str]:
-    return [row["user_class"] for row in result.strategies]
+    return [row.label for row in result.strategies]
 
 
 def _tables(columns: Sequence[Column], width: int) -> Iterator[Table]:
-    """All columns, in one table where the width allows, else going on in further ones; the first stands in each.
+    """All columns, in one table where the width allows, else continued in further ones; the first stands in each.
 
     Nothing is ever cut or wrapped: where the first and one other are wider together, the table is.
     """

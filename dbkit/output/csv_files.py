@@ -11,31 +11,15 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
-from dbkit.analysis.result import SIGNIFICANT_DIGITS, Result
-from dbkit.analysis.slot import PERCENTILES, Row
-from dbkit.measure.cost import COUNTS, PARTS
+from dbkit.analysis.records import ClassRow, PageFigures, SlotRow
+from dbkit.analysis.result import Result
+from dbkit.analysis.rows import SIGNIFICANT_DIGITS
+from dbkit.output.columns import file_columns
 from dbkit.output.writing import write_text
 
-FIGURES = (
-    *("pages", "failures", "unfinished", "pages_per_s", *PERCENTILES, "max_ms", *COUNTS, *PARTS),
-    *("server_wait_ms", "answer_wait_ms", "think_ms"),
-)
-STRATEGY_COLUMNS = (
-    *("user_class", "stack", "strategy", "users", "rounds"),
-    *FIGURES,
-    *("client_cpu_ms", "server_cpu_ms", "end", "bound_by", "largest_part"),
-    *("harness_share", "harness_share_low", "harness_share_high"),
-)
-SLOT_COLUMNS = (
-    *("slot", "round", "user_class", "stack", "strategy", "users", "began_s", "seconds"),
-    *FIGURES,
-    *("client_cpu_ms", "server_cpu_ms", "bound_by", "largest_part", "warm_up_pages"),
-    *("client_cpu_share", "core_wait_share", "server_cpu_share", "other_cpu_share", "steal_share", "pressure_share"),
-    *("hub_lag_ms", "lane_lag_ms", "hub_stall_ms", "disturbed", "incomplete", "replaced"),
-)
 FILES: dict[str, Callable[[Result], str]] = {
-    "strategies.csv": lambda result: _table(STRATEGY_COLUMNS, result.strategies),
-    "slots.csv": lambda result: _table(SLOT_COLUMNS, result.slots),
+    "strategies.csv": lambda result: _table(ClassRow, result.strategies),
+    "slots.csv": lambda result: _table(SlotRow, result.slots),
     "comparison.json": lambda result: json.dumps(result.as_json(), indent=1, allow_nan=False) + "\n",
 }
 """What makes the content of each file, by the end of its name."""
@@ -54,10 +38,11 @@ def cell(value: object) -> object:
     return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else value
 
 
-def _table(columns: Sequence[str], rows: Sequence[Row]) -> str:
+def _table(record: type[ClassRow] | type[SlotRow], rows: Sequence[PageFigures]) -> str:
     text = io.StringIO()
+    names = file_columns(record, rows)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(names)
     for row in rows:
-        writer.writerow(cell(row[column]) for column in columns)
+        writer.writerow(cell(getattr(row, name)) for name in names)
     return text.getvalue()

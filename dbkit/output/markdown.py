@@ -1,6 +1,6 @@
 """A result as a few lines of Markdown: for a comment on a pull request, or the page of a CI job.
 
-For the words see `dbkit.analysis.headline`, for the figures `dbkit.analysis.result`; everything else is in the report.
+For the words see `dbkit.analysis.headline`, for the figures `dbkit.analysis.records`; everything else is in the report.
 """
 
 from __future__ import annotations
@@ -8,32 +8,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from dbkit.analysis.formats import number
+from dbkit.analysis.result import Result
 from dbkit.output.view import templates
 
 
-def summary(content: Mapping[str, Any]) -> str:
-    """Markdown as GitHub renders it, from the content of a comparison's JSON file."""
-    text = templates().get_template("summary.md").render(content=content, facts=facts(content), md=_escaped)
+def summary(result: Result) -> str:
+    """Markdown as GitHub renders it."""
+    text = templates().get_template("summary.md").render(result=result, facts=facts(result), md=_escaped)
     return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def facts(content: Mapping[str, Any]) -> dict[str, str]:
+def facts(result: Result) -> dict[str, str]:
     """When, on what and with which options a result was measured, in a few words each; what is unknown is left out."""
-    measured_on = content["measured_on"]
-    server = measured_on.get("server") or {}
-    options = measured_on.get("options") or {}
-    packages = measured_on.get("packages") or {}
+    measured_on = result.measured_on
+    server, options, packages = (_settings(measured_on.get(name)) for name in ("server", "options", "packages"))
     # as in the headline: there may have been fewer than the option asked for
-    users = [row["users"] for row in content["strategies"] if row["users"] is not None]
-    told = {
+    users = [row.users for row in result.strategies if row.users is not None]
+    known = {
         "measured": _time(measured_on.get("measured_at")),
         "server": _with("PostgreSQL {}", server.get("postgresql")),
-        "users": _with("{}", max(users, default=options.get("num_users"))),
+        "users": _with("{}", max(users) if users else options.get("num_users")),
         "rounds": _with("{} of {} s a class", options.get("rounds"), options.get("slot_time"))
-        if content["slots"]
+        if result.slots
         else None,
         "pages": _with("{} todos, {} order", options.get("page_size"), options.get("page_order")),
         "think time": _with("{} s", options.get("think_time") or None),
@@ -47,7 +45,7 @@ def facts(content: Mapping[str, Any]) -> dict[str, str]:
             if version and name != "dbkit"
         ),
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in known.items() if value}
 
 
 def _with(words: str, *values: object) -> str | None:
@@ -57,11 +55,16 @@ def _with(words: str, *values: object) -> str | None:
     return words.format(*(number(value) if isinstance(value, float) else value for value in values))
 
 
-def _time(text: str | None) -> str | None:
+def _settings(value: object) -> Mapping[str, object]:
+    """Settings by name; none where the value is something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _time(value: object) -> str | None:
     """`2026-11-22T14:45:24+00:00` as `22 Nov 2026, 14:45 UTC`."""
-    if text is None:
+    if value is None:
         return None
-    time = datetime.fromisoformat(text)
+    time = datetime.fromisoformat(str(value))
     zone = time.strftime("%Z") or "local time"
     return f"{time.day} {time:%b %Y, %H:%M} {zone}"
 

@@ -39,7 +39,7 @@ def slot(
     pages = round(users * 1000 / (response_ms + think_ms))
     cost: dict[str, float] = {**dict.fromkeys((*COUNTS, *PARTS), 0.0), **parts, "think_ms": think_ms}
     cost["db_ms"] = response_ms - sum(parts.values())
-    measured = Tally(measured_pages=pages - failures)
+    measured = Tally(page_equivalents=pages - failures)
     for number in range(pages):
         measured.add(cost, response_ms, failed=number < failures)
     process = replace(

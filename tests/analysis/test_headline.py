@@ -5,51 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from dbkit.analysis.headline import headline, headline_of_mixed_run, headline_of_one_class
+from dbkit.analysis.records import ClassRow, SlotRow, Verdict
+from tests.slots import class_row, slot_row, verdict_row
 
 
-def row(user_class: str, pages_per_s: float | None, **figures: Any) -> dict[str, Any]:
-    figures = {
+def row(user_class: str, pages_per_s: float | None, **figures: Any) -> ClassRow:
+    known = {
         "users": 10,
-        "failures": 0,
         "p50_ms": 9.0,
         "p95_ms": 12.0,
         "statements": 1.0,
         "rows": 20.0,
         "client_cpu_ms": 1.1,
-    } | figures
-    return {"user_class": user_class, "pages_per_s": pages_per_s, "bound_by": "client CPU", **figures}
-
-
-def verdict(user_class: str, reference: str, low: float | None, high: float | None, **more: Any) -> dict[str, Any]:
-    shown = low is not None and high is not None and not low <= 1 <= high
-    return {
-        "quantity": "pages_per_s",
-        "user_class": user_class,
-        "reference": reference,
-        "ratio": (low * high) ** 0.5 if low and high else 1.0,
-        "low": low,
-        "high": high,
-        "shown": shown,
-        "within_harness": False,
-        "rounds_needed": None,
-        "sentence": f"{user_class} serves 2.00× the pages of {reference}"
-        if shown
-        else "no difference shown [0.90, 1.10]",
-        **more,
+        "bound_by": "client CPU",
     }
+    return class_row(user_class, **known | {"pages_per_s": pages_per_s} | figures)
 
 
-def slots(*names: str, disturbed: int = 0, empty: str | None = None) -> list[dict[str, Any]]:
+def verdict(label: str, reference: str, low: float | None, high: float | None, **more: Any) -> Verdict:
+    made = verdict_row(label, reference, low, high, **more)
+    made.sentence = (
+        f"{label} serves 2.00× the pages of {reference}" if made.shown else "no difference shown [0.90, 1.10]"
+    )
+    return made
+
+
+def slots(*names: str, disturbed: int = 0, empty: str | None = None) -> list[SlotRow]:
     """Three a class, of which the first ones are disturbed."""
     return [
-        {
-            "user_class": name,
-            "replaced": False,
-            "disturbed": number < disturbed,
-            "pages_per_s": None if name == empty else 100.0,
-        }
+        slot_row(name, disturbed=number < disturbed, pages_per_s=None if name == empty else 100.0)
         for number, name in enumerate(names * 3)
     ]
 
@@ -105,7 +92,7 @@ def test_one_class_alone_is_not_said_to_serve_the_most() -> None:
 
 
 def test_failures_of_the_first_are_in_a_sentence() -> None:
-    told = headline([FAST | {"failures": 7, "pages": 900}, SLOW], [], [], [verdict("Slow", "Fast", 0.1, 0.2)])
+    told = headline([changed(FAST, failures=7, pages=900), SLOW], [], [], [verdict("Slow", "Fast", 0.1, 0.2)])
     assert told[1] == "But 7 of the 900 pages of Fast failed."
 
 
@@ -132,7 +119,7 @@ def test_a_difference_that_is_shown_comes_with_its_reason() -> None:
 
 
 def test_with_a_named_reference_the_ratio_to_it_and_why_come_first() -> None:
-    slow = SLOW | {"statements": 21.0, "client_cpu_ms": 8.0}
+    slow = changed(SLOW, statements=21.0, client_cpu_ms=8.0)
     on_pages = [
         verdict("Fast", "Slow", 1.8, 2.2),
         verdict("Middle", "Slow", 0.9, 1.1),
@@ -155,8 +142,8 @@ def test_a_difference_from_a_named_reference_that_is_not_shown_is_called_that() 
 
 @pytest.mark.parametrize("named", [None, "Slow"])
 def test_no_sentence_has_a_blank_where_a_figure_is_unknown(named: str | None) -> None:
-    unknown = dict.fromkeys(("p50_ms", "p95_ms", "statements", "rows", "client_cpu_ms", "bound_by"))
-    rows = [FAST | unknown, SLOW | unknown]
+    unknown: dict[str, Any] = dict.fromkeys(("p50_ms", "p95_ms", "statements", "rows", "client_cpu_ms", "bound_by"))
+    rows = [changed(FAST, **unknown), changed(SLOW, **unknown)]
     told = headline(rows, [], [verdict("Fast", "Slow", 1.8, 2.2)], [verdict("Slow", "Fast", 0.4, 0.6)], named)
     assert "Fast serves 2.00× the pages of Slow." in told
     assert not any("  " in sentence or "None" in sentence or "takes" in sentence for sentence in told)
@@ -200,12 +187,12 @@ def test_what_the_harness_can_account_for_is_said_of_the_first() -> None:
 
 
 def test_a_class_below_saturation_is_said_to_be_limited_by_its_users_alone() -> None:
-    told = headline([FAST | {"bound_by": "users"}], [], [], [])
+    told = headline([changed(FAST, bound_by="users")], [], [], [])
     assert told[-1] == "Nothing but the number of users limits Fast."
 
 
 @pytest.mark.parametrize("strategies", [[], [row("Failed", None)], [row("Failed", 0)]])
-def test_where_no_page_was_served_it_says_that_alone(strategies: list[dict[str, Any]]) -> None:
+def test_where_no_page_was_served_it_says_that_alone(strategies: list[ClassRow]) -> None:
     for told in (
         headline(strategies, [], [], []),
         headline(strategies, [], [], [], "Failed"),

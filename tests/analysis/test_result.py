@@ -14,16 +14,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from dbkit.analysis.condition import Condition, Users
-from dbkit.analysis.result import MIXED_WARNING, Result, result_of_mixed_run, result_of_rounds
+from dbkit.analysis.mixed_run import result_of_mixed_run
+from dbkit.analysis.records import ClassRow
+from dbkit.analysis.result import Result
+from dbkit.analysis.rounds import result_of_rounds
 from dbkit.analysis.slot import ProcessSlot, Slot, UserClass
+from dbkit.analysis.warnings import MIXED_WARNING
 from dbkit.errors import DbkitError
 from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.tally import Tally
 from dbkit.output.csv_files import write_files
 from dbkit.output.writing import check_writable, write_text
-from tests.slots import QUIET
+from tests.slots import QUIET, known
 
 USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Middle", "Slow")}
 PAGES = {"Fast": 300, "Middle": 200, "Slow": 100}
@@ -38,7 +43,7 @@ def tally(pages: int, response_ms: float, failures: int = 0, think_ms: float = 0
     made = Tally()
     for number in range(pages):
         made.add(cost, response_ms, failed=number < failures)
-    made.measured_pages = pages - failures
+    made.page_equivalents = pages - failures
     return made
 
 
@@ -85,28 +90,28 @@ def written(folder: Path) -> list[Path]:
     return [folder / f"run_{name}" for name in ("strategies.csv", "slots.csv", "comparison.json")]
 
 
-def rows_by_class(result: Result) -> dict[str, dict[str, Any]]:
-    return {row["user_class"]: row for row in result.strategies}
+def rows_by_class(result: Result) -> dict[str, ClassRow]:
+    return {row.user_class: row for row in result.strategies}
 
 
 # Who is first, and who is compared with whom
 
 
 def test_classes_are_in_the_order_of_the_pages_they_serve() -> None:
-    assert [row["user_class"] for row in result_of(schedule(3)).strategies] == ["Fast", "Middle", "Slow"]
+    assert [row.user_class for row in result_of(schedule(3)).strategies] == ["Fast", "Middle", "Slow"]
 
 
 def test_slots_are_in_the_order_in_which_they_ran() -> None:
     slots = schedule(3)
-    assert [row["slot"] for row in result_of(slots).slots] == [slot.number for slot in slots]
+    assert [row.slot for row in result_of(slots).slots] == [slot.number for slot in slots]
 
 
 @pytest.mark.parametrize(("reference", "compared_with"), [(None, "Slow"), ("Fast", "Fast"), ("Middle", "Middle")])
 def test_classes_are_compared_with_the_reference_or_else_the_slowest(reference: str | None, compared_with: str) -> None:
     result = result_of(schedule(4), reference=reference)
     assert result.reference == compared_with
-    assert {verdict["reference"] for verdict in result.verdicts} == {compared_with}
-    assert {verdict["user_class"] for verdict in result.verdicts} == USER_CLASSES.keys() - {compared_with}
+    assert {verdict.reference for verdict in result.verdicts} == {compared_with}
+    assert {verdict.label for verdict in result.verdicts} == USER_CLASSES.keys() - {compared_with}
 
 
 def test_a_class_of_which_nothing_was_measured_is_not_what_others_are_compared_with() -> None:
@@ -115,23 +120,23 @@ def test_a_class_of_which_nothing_was_measured_is_not_what_others_are_compared_w
     ]
     result = result_of(slots)
     assert result.reference == "Middle"
-    assert {verdict["user_class"] for verdict in result.verdicts} == {"Fast"}
+    assert {verdict.label for verdict in result.verdicts} == {"Fast"}
 
 
 def test_one_class_alone_has_figures_and_no_verdict() -> None:
     result = result_of([slot for slot in schedule(3) if slot.user_class == "Fast"])
-    assert [row["user_class"] for row in result.strategies] == ["Fast"]
+    assert [row.user_class for row in result.strategies] == ["Fast"]
     assert (result.verdicts, result.reference) == ([], None)
 
 
 def test_a_verdict_is_on_the_figures_of_the_slots() -> None:
     result = result_of(schedule(5), reference="Slow")
-    [verdict] = [v for v in result.verdicts if (v["user_class"], v["quantity"]) == ("Fast", "pages_per_s")]
-    assert verdict["rounds"] == 5
+    [verdict] = [v for v in result.verdicts if (v.label, v.quantity) == ("Fast", "pages_per_s")]
+    assert verdict.rounds == 5
     # from 300 : 100 in the first round to 304 : 104 in the last
-    assert 304 / 104 < verdict["ratio"] < 300 / 100
-    assert verdict["low"] < verdict["ratio"] < verdict["high"]
-    assert verdict["shown"]
+    assert 304 / 104 < known(verdict.ratio) < 300 / 100
+    assert known(verdict.low) < known(verdict.ratio) < known(verdict.high)
+    assert verdict.shown
 
 
 def test_no_result_at_all_is_a_result() -> None:
@@ -148,26 +153,26 @@ def test_the_figures_of_a_class_are_those_of_its_slots_together() -> None:
         slot(1, 2, "Fast", tally(300, 20.0, pool_ms=2.0), processes=[replace(QUIET, cpu_s=0.3)]),
     ]
     [row] = result_of(slots).strategies
-    assert (row["rounds"], row["pages"], row["users"], row["statements"], row["rows"]) == (2, 400, USERS, 1, 40)
-    assert row["pages_per_s"] == pytest.approx(sqrt(100 * 300))
-    assert (row["p50_ms"], row["p95_ms"], row["max_ms"]) == (20.0, 40.0, 40.0)
-    assert row["pool_ms"] == pytest.approx((100 * 10 + 300 * 2) / 400)
-    assert row["client_cpu_ms"] == pytest.approx(1000 * (0.2 + 0.3) / 400)
-    assert sum(row[part] for part in PARTS) == pytest.approx((100 * 40 + 300 * 20) / 400)
+    assert (row.rounds, row.pages, row.users, row.statements, row.rows) == (2, 400, USERS, 1, 40)
+    assert row.pages_per_s == pytest.approx(sqrt(100 * 300))
+    assert (row.p50_ms, row.p95_ms, row.max_ms) == (20.0, 40.0, 40.0)
+    assert row.pool_ms == pytest.approx((100 * 10 + 300 * 2) / 400)
+    assert row.client_cpu_ms == pytest.approx(1000 * (0.2 + 0.3) / 400)
+    assert sum(getattr(row, part) for part in PARTS) == pytest.approx((100 * 40 + 300 * 20) / 400)
 
 
 def test_the_cpu_time_of_all_processes_counts() -> None:
     one, other = replace(QUIET, cpu_s=0.4), replace(QUIET, cpu_s=0.2, machine="elsewhere")
     [row] = result_of([slot(0, 1, "Fast", tally(200, 50), processes=[one, other])]).slots
-    assert row["client_cpu_ms"] == pytest.approx(3.0)
-    assert row["client_cpu_share"] == pytest.approx(0.4)
+    assert row.client_cpu_ms == pytest.approx(3.0)
+    assert row.client_cpu_share == pytest.approx(0.4)
 
 
 def test_failed_pages_are_counted_and_in_no_other_figure() -> None:
     result = result_of([slot(0, 1, "Fast", tally(100, 10, failures=30))])
     [row] = result.strategies
-    assert (row["pages"], row["failures"], row["pages_per_s"]) == (100, 30, 70)
-    assert row["statements"] == 1
+    assert (row.pages, row.failures, row.pages_per_s) == (100, 30, 70)
+    assert row.statements == 1
     assert any(warning.startswith("Fast: 30 of 100 pages failed") for warning in result.warnings)
 
 
@@ -177,17 +182,17 @@ def test_a_slot_that_was_run_again_is_in_its_table_and_nowhere_else() -> None:
     with_it, without = result_of([*good, strange], planned=len(good)), result_of(good)
     assert with_it.strategies == without.strategies
     assert with_it.verdicts == without.verdicts
-    assert [row["slot"] for row in with_it.slots if row["replaced"]] == [99]
+    assert [row.slot for row in with_it.slots if row.replaced] == [99]
     assert any("run again: 1" in warning for warning in with_it.warnings)
 
 
 def test_the_warm_up_is_in_no_figure() -> None:
     cold = [replace(slot, warm_up=tally(5000, 1)) for slot in schedule(3)]
     assert result_of(cold).strategies == [
-        row | {"server_cpu_ms": rows_by_class(result_of(cold))[row["user_class"]]["server_cpu_ms"]}
+        changed(row, server_cpu_ms=rows_by_class(result_of(cold))[row.user_class].server_cpu_ms)
         for row in result_of(schedule(3)).strategies
     ]
-    assert {row["warm_up_pages"] for row in result_of(cold).slots} == {5000}
+    assert {row.warm_up_pages for row in result_of(cold).slots} == {5000}
 
 
 # What is warned of
@@ -248,7 +253,7 @@ def test_a_mixed_run_says_what_it_gets_wrong() -> None:
 
     assert MIXED_WARNING in mixed("Fast", "Slow").warnings
     assert mixed("Fast").warnings == []
-    assert [(row["user_class"], row["pages_per_s"]) for row in mixed("Slow", "Fast").strategies] == [
+    assert [(row.user_class, row.pages_per_s) for row in mixed("Slow", "Fast").strategies] == [
         ("Fast", 150),
         ("Slow", 50),
     ]
@@ -277,11 +282,11 @@ def test_a_class_with_an_empty_slot_has_no_ratio_of_pages_a_second_and_a_warning
     slots = schedule(4)
     slots[1] = slot(1, 1, "Fast", Tally())  # in which the fastest served nothing
     result = result_of(slots)
-    on_pages = {verdict["user_class"] for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"}
+    on_pages = {verdict.label for verdict in result.verdicts if verdict.quantity == "pages_per_s"}
     assert on_pages == {"Middle"}
     assert "Fast served no page in 1 of 4 slots, and so has no ratio of pages a second" in result.warnings
     assert not any("raise --slot-time" in warning for warning in result.warnings)
-    assert rows_by_class(result)["Fast"]["pages_per_s"] == pytest.approx((301 + 302 + 303) / 4)
+    assert rows_by_class(result)["Fast"].pages_per_s == pytest.approx((301 + 302 + 303) / 4)
     assert (
         result.headline[0] == "Middle serves the most pages, 201 a second; every other class is shown to serve fewer."
     )
@@ -297,8 +302,8 @@ def test_the_others_are_not_compared_with_a_class_that_has_an_empty_slot() -> No
 def test_a_class_that_served_no_page_was_bound_by_nothing() -> None:
     slots = [slot(number, 1, name, Tally() if name == "Slow" else None) for number, name in enumerate(("Fast", "Slow"))]
     result = result_of(slots)
-    assert rows_by_class(result)["Slow"]["bound_by"] is None
-    assert [row["bound_by"] is None for row in result.slots] == [False, True]
+    assert rows_by_class(result)["Slow"].bound_by is None
+    assert [row.bound_by is None for row in result.slots] == [False, True]
 
 
 # What an answer waited for
@@ -309,14 +314,14 @@ def test_of_db_the_wait_of_an_answer_for_python_is_told_apart() -> None:
     late = replace(QUIET, lane_lag_ms=10.0)
     result = result_of([slot(0, 1, "Fast", tally(200, 50, client_ms=15.0), processes=[late])])
     for row in (*result.slots, *result.strategies):
-        assert (row["db_ms"], row["answer_wait_ms"], row["server_wait_ms"]) == (35, 27, 8)
-        assert row["largest_part"] == "answer wait"
+        assert (row.db_ms, row.answer_wait_ms, row.server_wait_ms) == (35, 27, 8)
+        assert row.largest_part == "answer wait"
 
 
 def test_an_answer_waits_no_longer_than_db_took() -> None:
     late = replace(QUIET, lane_lag_ms=1000.0)
     [row] = result_of([slot(0, 1, "Fast", tally(200, 50, client_ms=15.0), processes=[late])]).strategies
-    assert (row["answer_wait_ms"], row["server_wait_ms"]) == (35, 0)
+    assert (row.answer_wait_ms, row.server_wait_ms) == (35, 0)
 
 
 def test_the_answer_wait_of_a_class_is_that_of_its_pages() -> None:
@@ -325,10 +330,8 @@ def test_the_answer_wait_of_a_class_is_that_of_its_pages() -> None:
         slot(1, 2, "Fast", tally(300, 20.0), processes=[replace(QUIET, lane_lag_ms=1.0)]),
     ]
     [row] = result_of(slots).strategies
-    assert row["answer_wait_ms"] == pytest.approx(
-        0.9 * (100 * 3 * 2.0 + 300 * 3 * 1.0) / 400
-    )  # of ten users nine others
-    assert row["answer_wait_ms"] + row["server_wait_ms"] == pytest.approx(row["db_ms"])
+    assert row.answer_wait_ms == pytest.approx(0.9 * (100 * 3 * 2.0 + 300 * 3 * 1.0) / 400)  # of ten users nine others
+    assert known(row.answer_wait_ms) + known(row.server_wait_ms) == pytest.approx(row.db_ms)
 
 
 def test_a_run_without_rounds_does_not_know_what_an_answer_waited_for() -> None:
@@ -336,7 +339,7 @@ def test_a_run_without_rounds_does_not_know_what_an_answer_waited_for() -> None:
     [row] = result_of_mixed_run(
         tallies, USER_CLASSES, seconds=2, users=1, chosen=1, end="rollback", measured_on={}
     ).strategies
-    assert (row["server_wait_ms"], row["answer_wait_ms"], row["largest_part"]) == (row["db_ms"], None, None)
+    assert (row.server_wait_ms, row.answer_wait_ms, row.largest_part) == (row.db_ms, None, None)
 
 
 # Where the machine matters
@@ -346,7 +349,7 @@ def test_a_run_without_rounds_does_not_know_what_an_answer_waited_for() -> None:
 def test_what_others_used_is_a_share_of_the_cores_of_the_machine_it_was_on(cores: int, other: float) -> None:
     elsewhere = replace(QUIET, machine="elsewhere", cores=cores, cpu_s=0.8, busy_share=0.5)
     [row] = result_of([slot(0, 1, "Fast", processes=[elsewhere])]).slots
-    assert row["other_cpu_share"] == pytest.approx(other)
+    assert row.other_cpu_share == pytest.approx(other)
 
 
 # Stalls
@@ -362,7 +365,7 @@ def test_a_stall_of_the_hub_is_warned_of_with_what_it_did(stack: str, consequenc
     slots = [slot(0, 1, "Fast", processes=stalled), slot(1, 2, "Fast")]
     user_classes = {"Fast": UserClass("Fast", stack, "joined")}
     result = result_of_rounds(slots, user_classes, end="rollback", planned_slots=2, measured_on={})
-    assert [row["hub_stall_ms"] for row in result.slots] == [52, 0]
+    assert [row.hub_stall_ms for row in result.slots] == [52, 0]
     assert result.warnings == [f"the gevent hub stalled in 1 slot of Fast, for up to 52 ms: {consequence}"]
 
 
@@ -380,7 +383,7 @@ def test_pages_cut_off_are_in_the_table_and_the_warnings_of_a_mixed_run(tmp_path
 
 def test_think_time_is_told_of_all_pages() -> None:
     result = result_of([slot(0, 1, "Fast", tally(100, 10, failures=30, think_ms=20.0))])
-    assert {row["think_ms"] for row in (*result.slots, *result.strategies)} == {20}
+    assert {row.think_ms for row in (*result.slots, *result.strategies)} == {20}
 
 
 # Pages a second, their order and their ratios
@@ -397,34 +400,34 @@ def test_pages_a_second_divided_are_the_ratio_and_their_order_is_the_ranking(
     for number in range(rounds):
         for name in USER_CLASSES:
             share = data.draw(st.floats(0, 0.2)) if steal else 0.0
-            measured = replace(tally(200, 50), measured_pages=data.draw(levels))
+            measured = replace(tally(200, 50), page_equivalents=data.draw(levels))
             slots.append(slot(len(slots), number, name, measured, processes=[replace(QUIET, steal_share=share)]))
     del slots[data.draw(st.integers(0, len(slots) - 1))]
     result = result_of(slots)
-    rates = {row["user_class"]: row["pages_per_s"] for row in result.strategies}
+    rates = {row.user_class: known(row.pages_per_s) for row in result.strategies}
     assert [*rates.values()] == sorted(rates.values(), reverse=True)
     for verdict in (*result.verdicts, *result.against_fastest):
-        if verdict["quantity"] == "pages_per_s":
-            ratio = rates[verdict["user_class"]] / rates[verdict["reference"]]
-            assert verdict["ratio"] == pytest.approx(ratio, rel=1e-4)
+        if verdict.quantity == "pages_per_s":
+            ratio = rates[verdict.label] / rates[verdict.reference]
+            assert verdict.ratio == pytest.approx(ratio, rel=1e-4)
     assert result.reference == [*rates][-1]
 
 
 def test_intervals_of_a_named_reference_are_narrower_and_others_are_not_compared() -> None:
     slots = [
-        replace(each, measured=replace(each.measured, measured_pages=each.measured.pages * (1 + 0.03 * (number % 4))))
+        replace(each, measured=replace(each.measured, page_equivalents=each.measured.pages * (1 + 0.03 * (number % 4))))
         for number, each in enumerate(schedule(5))
     ]
 
     def width(result: Result) -> float:
-        [verdict] = [v for v in result.verdicts if (v["user_class"], v["quantity"]) == ("Fast", "pages_per_s")]
-        return float(verdict["high"] / verdict["low"])
+        [verdict] = [v for v in result.verdicts if (v.label, v.quantity) == ("Fast", "pages_per_s")]
+        return known(verdict.high) / known(verdict.low)
 
     found, named = result_of(slots), result_of(slots, reference="Slow")
     assert found.reference == named.reference == "Slow"
     assert width(named) < width(found)
     assert (found.reference_named, named.reference_named) == (False, True)
-    assert {verdict["reference"] for verdict in found.against_fastest} == {"Fast"}
+    assert {verdict.reference for verdict in found.against_fastest} == {"Fast"}
     assert named.against_fastest == []
 
 
@@ -439,7 +442,7 @@ def calibrated(through: dict[str, float], bare: dict[str, float], rounds: int = 
     for number in range(rounds):
         for place, name in enumerate(through):
             scatter = 1 + 0.01 * ((number * 2 + place) % 3 - 1)
-            measured = replace(tally(200, 50), measured_pages=through[name] * scatter)
+            measured = replace(tally(200, 50), page_equivalents=through[name] * scatter)
             slots.append(slot(len(slots), number, name, measured))
         for place, name in enumerate(bare):
             process = replace(QUIET, bare_pages=bare[name] * (1 + 0.01 * ((number + place) % 3 - 1)))
@@ -458,18 +461,18 @@ def test_bare_slots_are_in_no_row_verdict_or_warning_and_give_what_the_harness_t
     slots = [replace(each, incomplete=each.bare) for each in slots]
     result, without = result_of_calibrated(slots), result_of_calibrated([each for each in slots if not each.bare])
     assert result.warnings == [] and result.state == "whole"
-    assert [row["slot"] for row in result.slots] == [each.number for each in slots if not each.bare]
-    assert [row["slot"] for row in result.calibration] == [each.number for each in slots if each.bare]
-    assert {row["user_class"] for row in result.calibration} == {"Fast", "Middle"}
+    assert [row.slot for row in result.slots] == [each.number for each in slots if not each.bare]
+    assert [row.slot for row in result.calibration] == [each.number for each in slots if each.bare]
+    assert {row.user_class for row in result.calibration} == {"Fast", "Middle"}
     shares = ("harness_share", "harness_share_low", "harness_share_high")
     for row, plain in zip(result.strategies, without.strategies, strict=True):
-        assert [plain[name] for name in shares] == [None] * 3
-        assert row == plain | {name: row[name] for name in shares}
-        expected = 1 - 300 / 310 if row["user_class"] == "Fast" else 1 - 200 / 250
-        assert row["harness_share_low"] < expected < row["harness_share_high"]
-        assert row["harness_share"] == pytest.approx(expected, abs=0.01)
-    assert [row["pages_per_s"] for row in result.calibration][:2] == pytest.approx([310 * 0.99, 250])
-    assert [v["ratio"] for v in result.verdicts] == [v["ratio"] for v in without.verdicts]
+        assert [getattr(plain, name) for name in shares] == [None] * 3
+        assert row == changed(plain, **{name: getattr(row, name) for name in shares})
+        expected = 1 - 300 / 310 if row.user_class == "Fast" else 1 - 200 / 250
+        assert known(row.harness_share_low) < expected < known(row.harness_share_high)
+        assert row.harness_share == pytest.approx(expected, abs=0.01)
+    assert [row.pages_per_s for row in result.calibration][:2] == pytest.approx([310 * 0.99, 250])
+    assert [v.ratio for v in result.verdicts] == [v.ratio for v in without.verdicts]
 
 
 def test_a_class_with_an_empty_bare_slot_has_no_harness_share() -> None:
@@ -477,8 +480,8 @@ def test_a_class_with_an_empty_bare_slot_has_no_harness_share() -> None:
     first_bare = next(place for place, each in enumerate(slots) if each.bare)
     slots[first_bare] = replace(slots[first_bare], processes=[replace(QUIET, bare_pages=0.0)])
     rows = rows_by_class(result_of_calibrated(slots))
-    assert rows["Fast"]["harness_share"] is None
-    assert rows["Middle"]["harness_share"] == pytest.approx(0.2, abs=0.01)
+    assert rows["Fast"].harness_share is None
+    assert rows["Middle"].harness_share == pytest.approx(0.2, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -494,13 +497,13 @@ def test_a_difference_between_stacks_within_what_the_harness_takes_says_so(
     bare: dict[str, float], within: bool
 ) -> None:
     result = result_of_calibrated(calibrated({"Fast": 300, "Middle": 200}, bare))
-    [verdict] = [verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"]
-    assert verdict["shown"]
-    assert verdict["within_harness"] == within
-    assert ("the harness can account for this difference" in verdict["sentence"]) == within
+    [verdict] = [verdict for verdict in result.verdicts if verdict.quantity == "pages_per_s"]
+    assert verdict.shown
+    assert verdict.within_harness == within
+    assert ("the harness can account for this difference" in verdict.sentence) == within
     assert any("can account for the difference from Fast to Middle" in said for said in result.headline) == within
-    others = [verdict for verdict in result.verdicts if verdict["quantity"] != "pages_per_s"]
-    assert not any(verdict["within_harness"] for verdict in others)
+    others = [verdict for verdict in result.verdicts if verdict.quantity != "pages_per_s"]
+    assert not any(verdict.within_harness for verdict in others)
 
 
 # What is unknown
@@ -510,26 +513,26 @@ def test_a_server_elsewhere_has_no_cpu_time() -> None:
     elsewhere = [replace(slot, server_cpu_s=None, server_machine=None) for slot in schedule(3)]
     result = result_of(elsewhere)
     for row in (*result.slots, *result.strategies):
-        assert row["server_cpu_ms"] is None
-        assert row["client_cpu_ms"] > 0
-    assert {row["other_cpu_share"] for row in result.slots} == {None}
-    assert "server_cpu_ms" not in {verdict["quantity"] for verdict in result.verdicts}
-    assert "client_cpu_ms" in {verdict["quantity"] for verdict in result.verdicts}
+        assert row.server_cpu_ms is None
+        assert known(row.client_cpu_ms) > 0
+    assert {row.other_cpu_share for row in result.slots} == {None}
+    assert "server_cpu_ms" not in {verdict.quantity for verdict in result.verdicts}
+    assert "client_cpu_ms" in {verdict.quantity for verdict in result.verdicts}
 
 
 def test_a_system_that_tells_nothing_of_the_machine_is_not_disturbed_and_not_adjusted_for() -> None:
     silent = replace(QUIET, busy_share=None, steal_share=None, pressure_share=None)
     result = result_of([replace(slot, processes=[silent]) for slot in schedule(6)])
     for row in result.slots:
-        assert (row["steal_share"], row["pressure_share"], row["other_cpu_share"]) == (None, None, None)
-        assert not row["disturbed"]
-    assert {verdict["steal_adjusted"] for verdict in result.verdicts} == {False}
+        assert (row.steal_share, row.pressure_share, row.other_cpu_share) == (None, None, None)
+        assert not row.disturbed
+    assert {verdict.steal_adjusted for verdict in result.verdicts} == {False}
 
 
 def test_a_slot_that_no_process_reported_has_no_figures() -> None:
     [row] = result_of([slot(0, 1, "Fast", Tally(), processes=[], warm_up=Tally())]).slots
     figures = ("pages_per_s", "p50_ms", "max_ms", "statements", "db_ms", "client_cpu_ms", "bound_by", "hub_lag_ms")
-    assert {name: row[name] for name in figures} == dict.fromkeys(figures)
+    assert {name: getattr(row, name) for name in figures} == dict.fromkeys(figures)
 
 
 # What is written
@@ -550,7 +553,7 @@ processes = st.builds(
     pressure_share=shares,
 )
 tallies = st.builds(tally, pages=st.integers(0, 5), response_ms=st.floats(0, 1e6), failures=st.integers(0, 5)).map(
-    lambda made: replace(made, measured_pages=max(made.measured_pages, 0.0))
+    lambda made: replace(made, page_equivalents=max(made.page_equivalents, 0.0))
 )
 any_slots = st.lists(
     st.builds(
@@ -591,7 +594,7 @@ def test_the_files_hold_the_result(tmp_path: Path) -> None:
     with paths[0].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["user_class"] for row in rows] == ["Fast", "Middle", "Slow"]
-    assert [float(row["pages_per_s"]) for row in rows] == [row["pages_per_s"] for row in result.strategies]
+    assert [float(row["pages_per_s"]) for row in rows] == [row.pages_per_s for row in result.strategies]
 
 
 def test_the_files_of_an_earlier_run_are_replaced(tmp_path: Path) -> None:

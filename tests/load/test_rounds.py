@@ -26,7 +26,7 @@ import requests
 
 from dbkit.analysis.formats import interval
 from dbkit.measure.cost import COUNTS, PARTS
-from dbkit.measure.tally import three_digits
+from dbkit.measure.tally import round_significant
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
 from tests.locust_runs import DEADLINE_S, LocustRun, free_port, locust
 
@@ -296,7 +296,7 @@ def assert_figures_are_of(row: dict[str, str], pages: list[Page]) -> None:
         "max_ms": max(responses),
         **{name: fmean(page.context[name] for page in good) for name in (*COUNTS, *PARTS)},
     }
-    rounded = [three_digits(ms) for ms in responses]
+    rounded = [round_significant(ms) for ms in responses]
     for name, share in {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}.items():
         expected[name] = float(np.quantile(rounded, share, method="inverted_cdf"))
     assert {name: float(row[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
@@ -410,9 +410,7 @@ def test_a_class_has_the_figures_of_its_slots_together(runs: dict[str, list[Run]
         if not any(verdict["steal_adjusted"] for verdict in on_pages):
             assert float(row["pages_per_s"]) == pytest.approx(geometric_mean(rates), rel=1e-4)
         for verdict in on_pages:
-            ratio = [
-                float(runs[name][0].strategies[verdict[role]]["pages_per_s"]) for role in ("user_class", "reference")
-            ]
+            ratio = [float(runs[name][0].strategies[verdict[role]]["pages_per_s"]) for role in ("label", "reference")]
             assert verdict["ratio"] == pytest.approx(ratio[0] / ratio[1], rel=1e-4)
 
 
@@ -527,7 +525,7 @@ def test_classes_are_compared_with_the_reference(runs: dict[str, list[Run]]) -> 
     for comparison in (named, slowest):
         others = {*NAPPERS} - {comparison["reference"]}
         assert {verdict["reference"] for verdict in comparison["verdicts"]} == {comparison["reference"]}
-        assert {verdict["user_class"] for verdict in comparison["verdicts"]} == others
+        assert {verdict["label"] for verdict in comparison["verdicts"]} == others
 
 
 @pytest.mark.parametrize("table", ["strategies", "slots"])
@@ -579,7 +577,7 @@ def test_the_same_class_under_two_names_gets_a_verdict_with_an_interval(runs: di
     assert verdict["rounds"] == len(of_round) == 12
     assert 0 < verdict["low"] < verdict["ratio"] < verdict["high"] < float("inf")
     if not verdict["steal_adjusted"]:
-        ratios = [rates[verdict["user_class"]] / rates[verdict["reference"]] for rates in of_round.values()]
+        ratios = [rates[verdict["label"]] / rates[verdict["reference"]] for rates in of_round.values()]
         assert verdict["ratio"] == pytest.approx(exp(fmean(log(ratio) for ratio in ratios)), rel=1e-5)
     assert interval(verdict["low"], verdict["high"]) in runs["A/A"][0].locust.stdout
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
-from dbkit.analysis.result import result_of_mixed_run
-from dbkit.analysis.slot import Row, UserClass
+from dbkit.analysis.mixed_run import result_of_mixed_run
+from dbkit.analysis.slot import UserClass
 from dbkit.measure.cost import COUNTS, PARTS
-from dbkit.measure.tally import Distribution, Tally, three_digits
+from dbkit.measure.tally import Distribution, Tally, round_significant
 
 USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Slow")}
 SHARES = (0.5, 0.95, 0.99)
@@ -59,7 +60,7 @@ def tallies_of(pages: list[Page]) -> Tallies:
     for page in pages:
         tally = tallies.setdefault(page.user_class, Tally())
         tally.add(page.cost, page.response_ms, page.failed)
-        tally.measured_pages += page.measured_share
+        tally.page_equivalents += page.measured_share
     return tallies
 
 
@@ -74,11 +75,11 @@ def merge(tallies: Tallies, others: Tallies) -> None:
         tallies.setdefault(name, Tally()).merge(tally)
 
 
-def table(tallies: Tallies) -> dict[str, Row]:
+def table(tallies: Tallies) -> dict[str, Any]:
     result = result_of_mixed_run(
         tallies, USER_CLASSES, seconds=3, users=10, chosen=len(tallies), end="rollback", measured_on={}
     )
-    return {row["user_class"]: row for row in result.strategies}
+    return {row.user_class: to_builtins(row) for row in result.strategies}
 
 
 def differing(one: Any, other: Any, path: str = "") -> list[str]:
@@ -119,7 +120,7 @@ def test_pages_reported_in_many_messages_are_those_reported_in_one(pages: list[P
     for number in range(reports):
         merge(master, sent(tallies_of(pages[number::reports])))
     assert differing(table(tallies_of(pages)), table(master)) == []
-    assert sum(tally.measured_pages for tally in master.values()) == pytest.approx(
+    assert sum(tally.page_equivalents for tally in master.values()) == pytest.approx(
         math.fsum(page.measured_share for page in pages)
     )
 
@@ -158,7 +159,7 @@ def test_figures_are_the_sums_and_means_of_the_pages_that_did_not_fail(pages: li
     for page in pages:
         tally.add(page.cost, page.response_ms, page.failed)
     good = [page for page in pages if not page.failed]
-    assert (tally.pages, tally.failures, tally.good_pages) == (len(pages), len(pages) - len(good), len(good))
+    assert (tally.pages, tally.failures, tally.succeeded) == (len(pages), len(pages) - len(good), len(good))
     assert tally.sums == Counter({name: sum(page.cost[name] for page in good) for name in COUNTS})
     for name in PARTS:
         times = [page.cost[name] for page in good]
@@ -169,11 +170,11 @@ def test_figures_are_the_sums_and_means_of_the_pages_that_did_not_fail(pages: li
 
 
 @given(times=st.lists(times_ms, min_size=1, max_size=200))
-def test_percentiles_are_those_of_the_times_at_three_digits(times: list[float]) -> None:
+def test_percentiles_are_those_of_the_times_at_round_significant(times: list[float]) -> None:
     distribution = Distribution()
     for ms in times:
         distribution.add(ms)
-    rounded = [three_digits(ms) for ms in times]
+    rounded = [round_significant(ms) for ms in times]
     for share in (0, *SHARES, 1):
         assert distribution.percentile(share) == np.quantile(rounded, share, method="inverted_cdf")
 
@@ -191,20 +192,20 @@ def test_nothing_counted_has_no_mean_and_no_percentile() -> None:
 @example(ms=999.5)
 @example(ms=0.001)
 def test_a_time_keeps_three_significant_digits_at_any_scale(ms: float) -> None:
-    assert three_digits(ms) == float(f"{ms:.2e}")
+    assert round_significant(ms) == float(f"{ms:.2e}")
 
 
 @given(ms=st.floats(0, 0.001))
 def test_below_a_microsecond_a_time_keeps_a_tenth_of_one(ms: float) -> None:
-    assert abs(three_digits(ms) - ms) <= 0.00005 * (1 + 1e-9)
+    assert abs(round_significant(ms) - ms) <= 0.00005 * (1 + 1e-9)
 
 
 @given(one=times_ms, other=times_ms)
 def test_rounding_keeps_the_order_of_times(one: float, other: float) -> None:
     shorter, longer = sorted([one, other])
-    assert three_digits(shorter) <= three_digits(longer)
+    assert round_significant(shorter) <= round_significant(longer)
 
 
 @given(ms=times_ms)
 def test_rounding_a_rounded_time_changes_nothing(ms: float) -> None:
-    assert three_digits(three_digits(ms)) == three_digits(ms)
+    assert round_significant(round_significant(ms)) == round_significant(ms)

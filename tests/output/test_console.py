@@ -18,9 +18,11 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from dbkit.analysis.formats import number, ratio
+from dbkit.analysis.records import ClassRow, Verdict
 from dbkit.analysis.result import Result
 from dbkit.output.console import GAP, WHY_COLUMNS, print_result
 from tests.locust_runs import LOCUST, REPOSITORY
+from tests.slots import class_row, plain_result, verdict_row
 from tests.terminal import on_a_terminal
 
 WIDTH = 100
@@ -36,36 +38,29 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = re.compile(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])(;\d+)*m")
 
 
-def row(user_class: str, **figures: Any) -> dict[str, Any]:
+def row(user_class: str, **figures: Any) -> ClassRow:
     names = {*SPEEDS.values(), *WHY_COLUMNS.values()}
-    blank = dict.fromkeys(("harness_share", "harness_share_low", "harness_share_high"))
-    known = {"failures": 0, "unfinished": 0, "bound_by": "client CPU", "largest_part": "client"}
-    return {"user_class": user_class, **known, **blank, **dict.fromkeys(names, 1.23), **figures}
+    known = {"bound_by": "client CPU", "largest_part": "client"}
+    return class_row(user_class, **known, **dict.fromkeys(names, 1.23) | figures)
 
 
-def verdict(user_class: str, reference: str, ratio: float, half_width: float) -> dict[str, Any]:
+def verdict(label: str, reference: str, ratio: float, half_width: float, **more: Any) -> Verdict:
+    sentence = f"{label} serves {ratio:.2f}× the pages of {reference}"
     low, high = ratio / (1 + half_width), ratio * (1 + half_width)
-    return {
-        "quantity": "pages_per_s",
-        "user_class": user_class,
-        "reference": reference,
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-        "shown": not low <= 1 <= high,
-        "sentence": f"{user_class} serves {ratio:.2f}× the pages of {reference}",
-    }
+    return verdict_row(label, reference, low, high, **{"ratio": ratio, "sentence": sentence} | more)
 
 
-def result(strategies: list[dict[str, Any]], verdicts: list[dict[str, Any]], *warnings: str) -> Result:
-    reference = verdicts[0]["reference"] if verdicts else None
-    return Result(strategies, [], verdicts, reference, list(warnings), {}, headline=HEADLINE)
+def result(strategies: list[ClassRow], verdicts: list[Verdict], *warnings: str) -> Result:
+    reference = verdicts[0].reference if verdicts else None
+    return plain_result(
+        strategies=strategies, verdicts=verdicts, reference=reference, warnings=list(warnings), headline=HEADLINE
+    )
 
 
 FULL = result(
     [row(name, pages_per_s=1500.0 - 90 * number) for number, name in enumerate(CLASSES)],
     [verdict(name, CLASSES[-1], 3 - 0.2 * number, 0.05) for number, name in enumerate(CLASSES[:-1])],
-    "3 things to beware of",
+    "3 things are doubtful",
 )
 
 
@@ -95,7 +90,7 @@ def test_numbers_stand_below_their_headings_to_the_right() -> None:
             assert found
             for line, figures in zip(table[1:], FULL.strategies, strict=True):
                 told = line[: found.end()].split()[-1]
-                assert float(told) == pytest.approx(figures[column], rel=0.005)
+                assert float(told) == pytest.approx(getattr(figures, column), rel=0.005)
                 assert line[found.end() : found.end() + 1] in (" ", "") and line[found.end() - 1] != " "
 
 
@@ -145,11 +140,17 @@ def test_at_any_width_every_cell_is_whole_and_what_can_fit_does(data: st.DataObj
 
     ratios = [*map(ratio, verdicts), "reference" if verdicts else ""]
     told = {heading: column for heading, column in (*SPEEDS.items(), *WHY_COLUMNS.items()) if any(
-        figures[column] is not None for figures in rows
+        getattr(figures, column) is not None for figures in rows
     )}  # fmt: skip
     headings = ["user class", *told, "failed", "bound by", *([f"× {names[-1]}"] if verdicts else [])]
     expected = [
-        [figures["user_class"], "0", "client CPU", ratio_cell, *(number(figures[column]) for column in told.values())]
+        [
+            figures.user_class,
+            "0",
+            "client CPU",
+            ratio_cell,
+            *(number(getattr(figures, column)) for column in told.values()),
+        ]
         for figures, ratio_cell in zip(rows, ratios, strict=True)
     ]
     for place, cells in enumerate((headings, *expected)):
@@ -165,7 +166,7 @@ def test_at_any_width_every_cell_is_whole_and_what_can_fit_does(data: st.DataObj
 
 
 def test_what_is_unknown_is_left_empty_and_a_column_of_nothing_else_left_out() -> None:
-    unknown = row("PsycopgCore", **dict.fromkeys((*SPEEDS.values(), *WHY_COLUMNS.values())), bound_by=None)
+    unknown = row("PsycopgCore", bound_by=None, **dict.fromkeys((*SPEEDS.values(), *WHY_COLUMNS.values())))
     (table,) = tables(printed(result([unknown], [])))
     assert [line.split() for line in table] == [["user", "class", "failed"], ["PsycopgCore", "0"]]
     known = row("PsycopgLazy", server_cpu_ms=None)
@@ -177,12 +178,12 @@ def test_what_is_unknown_is_left_empty_and_a_column_of_nothing_else_left_out() -
 @pytest.mark.parametrize("width", [60, WIDTH])
 def test_warnings_come_first_and_the_headline_last_a_line_a_sentence(width: int) -> None:
     lines = printed(FULL, width).splitlines()
-    assert lines[1] == "warning: 3 things to beware of"
+    assert lines[1] == "warning: 3 things are doubtful"
     assert lines[-2:] == HEADLINE
 
 
 def test_a_difference_that_is_not_shown_is_called_so_and_too_few_rounds_too() -> None:
-    too_few = verdict("PsycopgLazy", "AsyncpgCore", 1.2, 0.1) | {"low": None, "high": None, "shown": False}
+    too_few = verdict("PsycopgLazy", "AsyncpgCore", 1.2, 0.1, low=None, high=None, shown=False)
     alike = verdict("PsycopgCore", "AsyncpgCore", 1.01, 0.05)
     names = ("PsycopgLazy", "PsycopgCore", "AsyncpgCore")
     speeds, _ = tables(printed(result([row(name) for name in names], [too_few, alike])))
@@ -209,7 +210,7 @@ def test_the_legend_says_what_percentiles_are_in_a_closed_loop() -> None:
 
 
 def test_an_interval_that_leaves_out_1_is_not_rounded_to_1() -> None:
-    close = verdict("PsycopgLazy", "AsyncpgCore", 1.02, 0.05) | {"low": 1.002, "high": 1.041, "shown": True}
+    close = verdict("PsycopgLazy", "AsyncpgCore", 1.02, 0.05, low=1.002, high=1.041, shown=True)
     speeds, _ = tables(printed(result([row("PsycopgLazy"), row("AsyncpgCore")], [close])))
     assert "1.020 [1.002, 1.041]" in speeds[1]
 

@@ -17,16 +17,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from msgspec.structs import replace as changed
 from playwright.sync_api import Browser, expect
 
 from dbkit.analysis.condition import Condition, Users
 from dbkit.analysis.formats import limit, number, ratio
-from dbkit.analysis.result import FORMAT, MIXED_WARNING, Result, State, result_of_mixed_run, result_of_rounds
+from dbkit.analysis.mixed_run import result_of_mixed_run
+from dbkit.analysis.records import ClassRow
+from dbkit.analysis.result import FORMAT, Plan, Result, State, Statement
+from dbkit.analysis.rounds import result_of_rounds
 from dbkit.analysis.slot import Slot, UserClass
+from dbkit.analysis.warnings import MIXED_WARNING
 from dbkit.cli.main import main
 from dbkit.errors import DbkitError
 from dbkit.measure.cost import COUNTS, PARTS
@@ -37,7 +43,7 @@ from dbkit.output.json_file import read_comparison
 from dbkit.output.looks import looks
 from dbkit.output.markdown import summary
 from tests.browser import Tab, browser, browser_page
-from tests.slots import QUIET
+from tests.slots import QUIET, class_row, plain_result
 
 STACKS = ("psycopg", "psycopg-async", "asyncpg")
 ALL_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
@@ -95,7 +101,7 @@ def tally(pages: int, response_ms: float) -> Tally:
         shares = dict(zip(PARTS, (ms / 8, ms / 16, 0.0, ms / 2, ms * 5 / 16), strict=True))
         cost = {**dict.fromkeys(COUNTS, 2.0), "rows": 40.0, "think_ms": 3.0, **shares}
         made.add(cost, ms, failed=False)
-    made.measured_pages = pages
+    made.page_equivalents = pages
     return made
 
 
@@ -128,7 +134,7 @@ def rounds_of(user_classes: Sequence[UserClass], rounds: int = 3, planned_slots:
         planned_slots=len(slots) - 1 if planned_slots is None else planned_slots,
         measured_on=MEASURED_ON,
     )
-    result.plans = PLANS
+    result.plans = msgspec.convert(PLANS, list[Plan])
     return result
 
 
@@ -172,14 +178,14 @@ def chromium() -> Iterator[Browser]:
 def full_tab(chromium: Browser, full: Result, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     """The report of `full`, opened once for all who only look."""
     with browser_page(chromium) as tab:
-        opened(tab, tmp_path_factory.mktemp("report"), full.as_json())
+        opened(tab, tmp_path_factory.mktemp("report"), full)
         yield tab
 
 
-def opened(tab: Tab, folder: Path, content: dict[str, Any]) -> str:
-    """Open the report of `content` as a file; its address."""
+def opened(tab: Tab, folder: Path, result: Result) -> str:
+    """Open the report of `result` as a file; its address."""
     path = folder / "run_report.html"
-    path.write_text(report(json.loads(json.dumps(content))), encoding="utf-8")
+    path.write_text(report(result), encoding="utf-8")
     tab.page.goto(path.as_uri())
     return path.as_uri()
 
@@ -291,24 +297,32 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
         assert cells == [*csv.reader(written[name].splitlines())]
 
     rows = json.loads(written["comparison.json"])["strategies"]
-    on_pages = {v["user_class"]: v for v in full.verdicts if v["quantity"] == "pages_per_s"}
+    on_pages = {v.label: v for v in full.verdicts if v.quantity == "pages_per_s"}
     assert f"× {full.reference}" in heading
-    for row, (user_class, pages, told_ratio, p50, p95, p99, failures, bound_by) in zip(rows, speeds, strict=True):
+    assert [msgspec.to_builtins(row) for row in full.strategies] == rows
+    for figures, (user_class, pages, told_ratio, p50, p95, p99, failures, bound_by) in zip(
+        full.strategies, speeds, strict=True
+    ):
+        row = msgspec.to_builtins(figures)
         assert user_class.endswith(row["user_class"])
         assert [pages, p50, p95, p99] == [number(row[name]) for name in ("pages_per_s", "p50_ms", "p95_ms", "p99_ms")]
         assert told_ratio == (
             "reference" if row["user_class"] == full.reference else ratio(on_pages[row["user_class"]])
         )
-        assert (failures, bound_by) == (str(row["failures"]), limit(row))
+        assert (failures, bound_by) == (str(row["failures"]), limit(figures))
     columns = (*COUNTS, *SHOWN_PARTS, "client_cpu_ms", "server_cpu_ms")
     assert [float(title) for title in titles] == [row[column] for row in rows for column in columns]
 
-    assert curves == {row["user_class"]: [ms for _, ms in row["response_curve"]] for row in rows}
+    assert curves == {row["condition"]: [ms for _, ms in row["response_curve"]] for row in rows}
     for row in rows:
-        of_class = [slot["pages_per_s"] for slot in full.slots if slot["user_class"] == row["user_class"]]
-        assert [value for value in slots[row["user_class"]] if value is not None] == of_class
+        of_class = [slot.pages_per_s for slot in full.slots if slot.user_class == row["user_class"]]
+        assert [value for value in slots[row["condition"]] if value is not None] == of_class
     assert parts == {part: [row[part] for row in rows] for part in SHOWN_PARTS}
-    assert ratios == {name: [verdict["ratio"]] for name, verdict in on_pages.items()}
+    assert ratios == {verdict.condition: [verdict.ratio] for verdict in on_pages.values()}
+
+
+def hostile_statement(text: str) -> Statement:
+    return Statement(sql=text, parameters=text, plan=text, note=text, times=1, execution_ms=None)
 
 
 def test_names_and_texts_from_outside_are_shown_and_not_executed(chromium: Browser, tmp_path: Path) -> None:
@@ -316,17 +330,11 @@ def test_names_and_texts_from_outside_are_shown_and_not_executed(chromium: Brows
     for result in (rounds_of(user_classes), mixed_run(user_classes)):
         result.warnings.append(HOSTILE[0])
         result.plans = [
-            {
-                "strategy": name,
-                "which": "typical",
-                "page": 0,
-                "note": name,
-                "statements": [{**STATEMENT, "sql": name, "parameters": name, "plan": name, "note": name}],
-            }
+            Plan(strategy=name, which="typical", page=0, note=name, statements=[hostile_statement(name)])
             for name in HOSTILE
         ]
         with browser_page(chromium) as tab:
-            address = opened(tab, tmp_path, result.as_json())
+            address = opened(tab, tmp_path, result)
             tab.page.locator("details").evaluate_all("all => all.forEach(details => details.open = true)")
             names = [cells[0] for cells in table(tab, ".dbkit-comparison")[1:]]
             legend = tab.page.locator("[data-chart=latency] .legendtext").all_text_contents()
@@ -340,21 +348,21 @@ def test_names_and_texts_from_outside_are_shown_and_not_executed(chromium: Brows
             assert any(shown.strip().startswith(name[:25]) for shown in legend), (name, legend)
 
 
-def with_slots(full: Result, count: int) -> dict[str, Any]:
-    """The content of a result of so many slots."""
+def with_slots(full: Result, count: int) -> Result:
+    """A result of so many slots."""
     per_round = full.slots[: len(CLASSES)]
     slots = [
-        {**per_round[place % len(CLASSES)], "slot": place, "round": place // len(CLASSES), "began_s": place * 1.2345}
+        changed(per_round[place % len(CLASSES)], slot=place, round=place // len(CLASSES), began_s=place * 1.2345)
         for place in range(count)
     ]
-    return full.as_json() | {"slots": slots}
+    return changed(full, slots=slots)
 
 
 def test_of_many_slots_some_are_drawn_and_it_says_so(chromium: Browser, tmp_path: Path, full: Result) -> None:
     with browser_page(chromium) as tab:
         opened(tab, tmp_path, with_slots(full, 6_000))
         assert tab.page.locator("[data-chart=slots]").first.locator(".scatterlayer .point").count() == MOST_SLOTS
-        assert {trace["uid"] for trace in drawn(tab, "slots")} >= {*CLASSES}
+        assert {trace["name"] for trace in drawn(tab, "slots")} >= {*CLASSES}
         assert "one in 4 is drawn" in tab.page.locator("#time").inner_text()
         assert "<prefix>_slots.csv" in (tab.page.locator("#figures").text_content() or "")
         assert tab.errors == []
@@ -372,7 +380,7 @@ def test_the_report_of_any_number_of_slots_is_a_file_to_mail(full: Result, count
 def test_a_mixed_run_says_so_at_every_figure_and_has_no_ratios(chromium: Browser, tmp_path: Path) -> None:
     result = mixed_run([*CLASSES.values()])
     with browser_page(chromium) as tab:
-        opened(tab, tmp_path, result.as_json())
+        opened(tab, tmp_path, result)
         for section in tab.page.locator("section:has(.dbkit-chart), section:has(table)").all():
             # before the first figure in the document
             assert section.evaluate(
@@ -399,9 +407,9 @@ def test_a_run_that_is_not_whole_is_marked_above_its_headline_and_failed_pages_s
     result = rounds_of([*CLASSES.values()][:3], rounds=1, planned_slots=10)
     mark, *others = result.warnings
     assert mark.startswith("cut short")
-    result.strategies[0]["failures"] = 7
+    result.strategies[0].failures = 7
     with browser_page(chromium) as tab:
-        opened(tab, tmp_path, result.as_json())
+        opened(tab, tmp_path, result)
         header = tab.page.locator("header").inner_text()
         assert header.index(mark) < header.index(result.headline[0]) < header.index(others[0])
         assert header.count(mark) == 1
@@ -415,7 +423,7 @@ def test_what_stands_above_the_headline_follows_from_the_state(state: State) -> 
     result = rounds_of([*CLASSES.values()][:3])
     result.state = state
     result.warnings = ["the first of all", "and another"]
-    _, _, body = report(result.as_json()).partition("<body")
+    _, _, body = report(result).partition("<body")
     mark, other = (body.index(warning) for warning in result.warnings)
     headline = body.index(result.headline[0])
     assert (mark < headline) == (state != "whole")
@@ -423,18 +431,17 @@ def test_what_stands_above_the_headline_follows_from_the_state(state: State) -> 
 
 
 def without_figures(result: Result) -> Result:
-    words = {"user_class", "stack", "strategy", "response_curve", "end"}
-    for rows, keep in ((result.strategies, words), (result.slots, words | {"round", "began_s", "seconds"})):
-        for row in rows:
-            row.update({name: None for name in row if name not in keep})
-            row["response_curve"] = []
+    words = {"condition", "label", "user_class", "stack", "strategy", "end", "round", "began_s", "seconds"}
+    for row in (*result.strategies, *result.slots):
+        for name in {*row.__struct_fields__} - words:
+            setattr(row, name, [] if name == "response_curve" else None)
     return result
 
 
 @pytest.mark.parametrize(
     "result",
     [
-        Result([], [], [], None, [], {}, headline=["No page was served."]),
+        plain_result(headline=["No page was served."]),
         rounds_of([*CLASSES.values()][:1]),
         without_figures(rounds_of([*CLASSES.values()][:3])),
     ],
@@ -443,16 +450,16 @@ def without_figures(result: Result) -> Result:
 def test_what_is_not_there_is_left_out(chromium: Browser, tmp_path: Path, result: Result) -> None:
     result.plans = []
     with browser_page(chromium) as tab:
-        opened(tab, tmp_path, result.as_json())
+        opened(tab, tmp_path, result)
         assert "No plans were taken" in tab.page.locator("#sql").inner_text()
         text = tab.page.inner_text("body")
         assert tab.errors == []
-    assert not re.search(r"\b(None|undefined|NaN|null)\b", text + summary(result.as_json()))
+    assert not re.search(r"\b(None|undefined|NaN|null)\b", text + summary(result))
 
 
 def test_without_javascript_the_figures_are_there(chromium: Browser, tmp_path: Path, full: Result) -> None:
     with browser_page(chromium, javascript=False) as tab:
-        address = opened(tab, tmp_path, full.as_json())
+        address = opened(tab, tmp_path, full)
         assert tab.page.locator(".dbkit-comparison tbody tr").count() == len(CLASSES)
         assert "JavaScript" in tab.page.locator("noscript").inner_text()
         assert tab.requests == [address]
@@ -574,8 +581,8 @@ def contrast(one: float, other: float) -> float:
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
-def row_of(strategy: str, stack: str = "psycopg") -> dict[str, Any]:
-    return {"user_class": f"{stack} {strategy}", "stack": stack, "strategy": strategy}
+def row_of(strategy: str, stack: str = "psycopg") -> ClassRow:
+    return class_row(f"{stack} {strategy}", stack=stack, strategy=strategy)
 
 
 @given(st.lists(st.text(max_size=5), max_size=40), st.permutations(STRATEGIES))
@@ -595,7 +602,7 @@ def test_each_stack_has_a_dash_of_its_own_in_any_company(stacks: list[str]) -> N
 
 
 def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> None:
-    rows = [row_of(strategy, stack) | {"user_class": name} for strategy in STRATEGIES for stack in ALL_STACKS
+    rows = [class_row(name, strategy=strategy, stack=stack) for strategy in STRATEGIES for stack in ALL_STACKS
             for name in (f"{stack} {strategy}", f"{stack} {strategy} twin")]  # fmt: skip
     found = looks(rows)
     assert found == looks(rows[::-1])
@@ -650,7 +657,7 @@ def rendered_tables(markdown: str) -> list[list[list[str]]]:
 
 
 def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
-    text = summary(full.as_json())
+    text = summary(full)
     assert len(text.splitlines()) < 60
     assert len(text.encode()) < 5000
     [[heading, *rows]] = rendered_tables(text)
@@ -663,17 +670,17 @@ def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
             "p95 ms",
             "p99 ms",
             "statements",
-            "CPU ms",
+            "client CPU ms",
             "bound by",
         )
     ]
-    on_pages = {v["user_class"]: v for v in full.verdicts if v["quantity"] == "pages_per_s"}
+    on_pages = {v.label: v for v in full.verdicts if v.quantity == "pages_per_s"}
     assert rows == [
         [
-            row["user_class"],
-            number(row["pages_per_s"]),
-            "reference" if row["user_class"] == full.reference else ratio(on_pages[row["user_class"]]),
-            *(number(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms", "statements", "client_cpu_ms")),
+            row.label,
+            number(row.pages_per_s),
+            "reference" if row.label == full.reference else ratio(on_pages[row.label]),
+            *(number(getattr(row, name)) for name in ("p50_ms", "p95_ms", "p99_ms", "statements", "client_cpu_ms")),
             limit(row),
         ]
         for row in full.strategies
@@ -684,7 +691,7 @@ def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
 
 
 def test_the_summary_of_a_mixed_run_warns_and_has_no_ratios() -> None:
-    text = summary(mixed_run([*CLASSES.values()]).as_json())
+    text = summary(mixed_run([*CLASSES.values()]))
     assert MIXED_WARNING in text.replace("\\", "")
     [[heading, *rows]] = rendered_tables(text)
     assert heading == ["user class", "pages/s", "p50 ms", "p95 ms", "p99 ms", "statements"]
@@ -696,8 +703,8 @@ def test_the_facts_name_as_many_users_as_the_headline() -> None:
     result = rounds_of([*CLASSES.values()][:2])
     for users, told in ((4, 4), (None, 10)):  # measured with so many; asked for were 10
         for row in result.strategies:
-            row["users"] = users
-        assert f"users: {told} ·" in summary(result.as_json())
+            row.users = users
+        assert f"users: {told} ·" in summary(result)
 
 
 names = st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE) | st.text("|\\`*_<>&#-+=.1) \n~[]!@", min_size=1)
@@ -707,9 +714,9 @@ names = st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE) | st.text("|
 def test_the_summarys_table_survives_any_names(found: list[str]) -> None:
     user_classes = [UserClass(name, "psycopg", "joined") for name in found]
     result = rounds_of(user_classes, rounds=1)
-    [[heading, *rows]] = rendered_tables(summary(result.as_json()))
+    [[heading, *rows]] = rendered_tables(summary(result))
     assert {len(row) for row in rows} == {len(heading)}
-    shown = [" ".join(row["user_class"].split()) for row in result.strategies]
+    shown = [" ".join(row.label.split()) for row in result.strategies]
     assert [row[0] for row in rows] == [name.replace("\0", "\N{REPLACEMENT CHARACTER}") for name in shown]
 
 
@@ -739,7 +746,7 @@ def test_the_command_writes_the_report_beside_the_file_and_says_where(comparison
     )
     written = comparison.with_name("run_report.html")
     assert done.stdout == f"{written}\n"
-    assert written.read_text() == report(full.as_json())
+    assert written.read_text() == report(full)
 
 
 def test_the_report_is_made_from_the_json_alone_and_is_the_same_again(
@@ -755,7 +762,7 @@ def test_the_report_is_made_from_the_json_alone_and_is_the_same_again(
 def test_the_summary_goes_to_a_file_or_alone_to_standard_output(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comparison: Path, full: Result
 ) -> None:
-    expected = summary(full.as_json())
+    expected = summary(full)
     made = str(comparison.with_name("run_report.html"))
     assert run(capsys, monkeypatch, str(comparison), "--summary", "-") == (0, expected, f"{made}\n")
     path = comparison.with_name("summary.md")
@@ -763,51 +770,62 @@ def test_the_summary_goes_to_a_file_or_alone_to_standard_output(
     assert path.read_text(encoding="utf-8") == expected
 
 
-def changed(content: dict[str, Any], **changes: Any) -> bytes:
+def edited(content: dict[str, Any], **changes: Any) -> bytes:
     return json.dumps(content | changes).encode()
 
 
 BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
-    "not JSON": (lambda content: b"user_class,stack\n", "no JSON: Expecting value: line 1 column 1"),
-    "not text": (lambda content: b"\xff\xfe\x00", "no JSON"),
-    "too deep": (lambda content: b"[" * 100_000, "no JSON: nested too deep"),
-    "half a character": (lambda content: changed(content, headline=["\ud800"]), "surrogates not allowed"),
-    "no number": (lambda content: changed(content, reference=float("nan")), "NaN is not of JSON"),
-    "no end of a number": (lambda content: changed(content, reference=float("-inf")), "-Infinity is not of JSON"),
-    "too many digits": (lambda content: b'{"dbkit_comparison": ' + b"1" * 5000 + b"}", "no JSON: Exceeds the limit"),
-    "a list": (lambda content: b"[]", "no comparison"),
-    "other JSON": (lambda content: b'{"stats": []}', "no comparison"),
-    "of another version": (lambda content: changed(content, dbkit_comparison=FORMAT + 1), f"format {FORMAT + 1}"),
-    "of no version": (lambda content: changed(content, dbkit_comparison="a\nb"), "dbkit_comparison: 2 was expected"),
-    "a part is missing": (lambda content: changed({"dbkit_comparison": FORMAT}), "'state' is a required property"),
-    "a row lacks keys": (
-        lambda content: changed(content, strategies=[{"user_class": "A"}]),
-        "strategies[0]: 'stack' is a required property",
+    "not JSON": (lambda content: b"user_class,stack\n", "not JSON: JSON is malformed: invalid character (byte 0)"),
+    "not text": (lambda content: b"\xff\xfe\x00", "not JSON"),
+    "too deep": (lambda content: b"[" * 100_000, "not JSON: nested too deep"),
+    "half a character": (lambda content: edited(content, headline=["\ud800"]), "not JSON: Invalid unicode surrogate"),
+    "no number": (lambda content: edited(content, reference=float("nan")), "not JSON: JSON is malformed"),
+    "no end of a number": (lambda content: edited(content, reference=float("-inf")), "not JSON: JSON is malformed"),
+    "too many digits": (lambda content: b'{"dbkit_comparison": ' + b"1" * 5000 + b"}", "Integer value out of range"),
+    "a list": (lambda content: b"[]", "not a comparison"),
+    "other JSON": (lambda content: b'{"stats": []}', "not a comparison"),
+    "of another version": (lambda content: edited(content, dbkit_comparison=FORMAT - 1), f"format {FORMAT - 1}"),
+    "of no version": (lambda content: edited(content, dbkit_comparison="a\nb"), "dbkit_comparison: Expected `int`"),
+    "a part is missing": (
+        lambda content: edited({"dbkit_comparison": FORMAT}),
+        "Object missing required field `state`",
     ),
-    "a row is none": (lambda content: changed(content, slots=[1]), "slots[0]: 1 is not of type 'object'"),
-    "a list is none": (lambda content: changed(content, verdicts={}), "verdicts: {} is not of type 'array'"),
+    "a row lacks keys": (
+        lambda content: edited(content, strategies=[{"condition": "A", "label": "A", "user_class": "A"}]),
+        "strategies[0]: Object missing required field `stack`",
+    ),
+    "a row is none": (lambda content: edited(content, slots=[1]), "slots[0]: Expected `object`, got `int`"),
+    "a list is none": (lambda content: edited(content, verdicts={}), "verdicts: Expected `array`, got `object`"),
     "a figure is too large": (
-        lambda content: changed(content, slots=[content["slots"][0] | {"p95_ms": 1e15 + 1}]),
-        "slots[0].p95_ms: 1000000000000001.0 is greater than",
+        lambda content: edited(content, slots=[content["slots"][0] | {"p95_ms": 1e15 + 1}]),
+        "slots[0].p95_ms: Expected `float` <= 1000000000000000.0",
     ),
     "a figure has no end": (
-        lambda content: changed(content, slots=[content["slots"][0] | {"p95_ms": -3}]).replace(b"-3,", b"1e999,"),
-        "slots[0].p95_ms: inf is greater than",
+        lambda content: edited(content, slots=[content["slots"][0] | {"p95_ms": -3}]).replace(b"-3,", b"1e999,"),
+        "Number out of range",
     ),
     "an interval has one end": (
-        lambda content: changed(content, verdicts=[content["verdicts"][0] | {"low": 0.5, "high": None}]),
-        "verdicts[0].high: None is not of type 'number'",
+        lambda content: edited(content, verdicts=[content["verdicts"][0] | {"low": 0.5, "high": None}]),
+        "verdicts[0]: an interval has two ends",
     ),
-    "the reference is a number": (lambda content: changed(content, reference=5), "reference: 5 is not of type"),
+    "an interval has no ratio": (
+        lambda content: edited(content, verdicts=[content["verdicts"][0] | {"ratio": None, "low": 0.5, "high": 2.0}]),
+        "verdicts[0]: an interval has two ends and a ratio",
+    ),
+    "the reference is a number": (lambda content: edited(content, reference=5), "reference: Expected `str | null`"),
     "long and on several lines": (
-        lambda content: changed(content, warnings=["a", {"b\n" * 9999: 1}]),
-        "warnings[1]: {",
+        lambda content: edited(content, state="b\n" * 9999),
+        "state: Invalid enum value 'b b b",
     ),
     "measured at no time": (
-        lambda content: changed(content, measured_on={"measured_at": "today"}),
-        "measured_on.measured_at: 'today' is not a 'date-time'",
+        lambda content: edited(content, measured_on={"measured_at": "today"}),
+        "measured_on.measured_at: Invalid isoformat string: 'today'",
     ),
-    "a timeline lacks keys": (lambda content: changed(content, timeline={}), "timeline: 'window_s' is a required"),
+    "a setting is a list": (lambda content: edited(content, measured_on={"cores": [2]}), "measured_on[...]: Expected"),
+    "a timeline lacks keys": (
+        lambda content: edited(content, timeline={}),
+        "timeline: Object missing required field `window_s`",
+    ),
 }
 
 

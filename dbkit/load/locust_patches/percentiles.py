@@ -16,12 +16,12 @@ from itertools import accumulate
 
 from locust import stats
 
-from dbkit.measure.tally import three_digits
+from dbkit.measure.tally import round_significant
 
 
 def keep_three_digits() -> None:
     """Replace Locust's rounding in this process; doing so again changes nothing."""
-    stats.bucket_response_time = three_digits  # type: ignore[assignment]
+    stats.bucket_response_time = round_significant  # type: ignore[assignment]
     stats.calculate_response_time_percentile = _Sorted().percentile  # type: ignore[assignment]
     stats.StatsCSV._percentile_fields = _percentile_fields  # type: ignore[method-assign, assignment]
     stats.StatsEntry.percentile = _percentile_line  # type: ignore[method-assign, assignment]

@@ -17,9 +17,9 @@ from typing import Any
 from flask import Blueprint, Response, make_response, request, send_file
 from locust.runners import MasterRunner
 from locust.web import WebUI
+from msgspec import to_builtins
 
 from dbkit.analysis.result import Result
-from dbkit.analysis.slot import Row
 from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
 from dbkit.load.results import Results
@@ -41,8 +41,8 @@ MOUNT = """
 """What is added at the end of Locust's page."""
 
 DOWNLOADS: dict[str, Callable[[Result], str]] = {
-    "report.html": lambda result: report(result.as_json()),
-    "summary.md": lambda result: summary(result.as_json()),
+    "report.html": report,
+    "summary.md": summary,
     **FILES,
 }
 MIME_TYPES = {"html": "text/html", "md": "text/markdown", "csv": "text/csv", "json": "application/json"}
@@ -116,7 +116,7 @@ class StrategiesTab:
         result = self._results.result
         self._shown = "null" if result is None else json.dumps(self._content(result))
 
-    def _content(self, result: Result) -> Row:
+    def _content(self, result: Result) -> dict[str, Any]:
         # some classes may have only slots that do not count
         styles = looks([*result.strategies, *result.slots])
         macros: Any = view.templates().get_template("tab.html").module
@@ -126,19 +126,19 @@ class StrategiesTab:
             "above": macros.above(result, result.warnings[result.state == "running" :], styles),
             "below": macros.below(result, styles, self._results.finished),
             "looks": styles,
-            "strategies": result.strategies,
+            "strategies": to_builtins(result.strategies),
             "parts": [
-                {name: (recent.get(row["user_class"]) or row)[name] for name in SHOWN_PARTS}
-                | {"user_class": row["user_class"]}
+                (recent.get(row.user_class) or {name: getattr(row, name) for name in SHOWN_PARTS})
+                | {"condition": row.condition}
                 for row in result.strategies
             ],
             "parts_are_recent": bool(recent),
-            "verdicts": [verdict for verdict in result.verdicts if verdict["quantity"] == "pages_per_s"],
-            "slots": [{name: row[name] for name in view.CHARTED_OF_SLOTS} for row in result.slots],
-            "timeline": result.timeline,
+            "verdicts": [to_builtins(each) for each in result.verdicts if each.quantity == "pages_per_s"],
+            "slots": [{name: getattr(row, name) for name in view.CHARTED_OF_SLOTS} for row in result.slots],
+            "timeline": to_builtins(result.timeline),
         }
 
-    def _status(self) -> Row:
+    def _status(self) -> dict[str, Any]:
         """What the run is doing, in words, and the share of it that is done, 0 to 1, or None if that is not known."""
         context, progress = self._context, self._conductor.progress
         runner: Any = context.environment.runner

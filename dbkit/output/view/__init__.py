@@ -1,22 +1,25 @@
 """What people look at: the templates, script and style that the report, the summary and the web UI share.
 
 `tables.html` holds the tables as macros, `charts.js` the charts as functions, `style.css` their looks, all of it under
-the class `dbkit`. What they show is computed by `dbkit.analysis.result`.
+the class `dbkit`. What they show is in the records of `dbkit.analysis`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from dbkit.analysis.columns import Group
 from dbkit.analysis.formats import limit, number, ratio
+from dbkit.analysis.records import Verdict, table_columns
+from dbkit.output.columns import BY_NAME, cost_groups, known_in, plain_meaning
 from dbkit.output.csv_files import cell
 
 CHARTED_OF_SLOTS = (
-    *("user_class", "began_s", "seconds", "pages_per_s", "p95_ms", "steal_share", "other_cpu_share"),
+    *("condition", "began_s", "seconds", "pages_per_s", "p95_ms", "steal_share", "other_cpu_share"),
     *("disturbed", "incomplete", "replaced"),
 )
 """What `charts.js` reads of a slot's row."""
@@ -27,7 +30,8 @@ def templates() -> Environment:
     """The templates, with everything escaped in those of HTML.
 
     Filters: `number`, `ratio` and `limit` for cells as people read them, `exact` for a figure as the CSV files have it,
-    `by_class` for a list of verdicts, to look one up, and `known_in` for columns of rows, to leave out empty ones.
+    `by_condition` for a list of verdicts, to look one up, and those of `dbkit.output.columns`. Globals: `table_columns`
+    and `Group` of `dbkit.analysis`, and `column`, the columns of a class by name.
     """
     environment = Environment(
         loader=PackageLoader(__name__, ""),
@@ -38,9 +42,9 @@ def templates() -> Environment:
         auto_reload=False,  # looking for newer files takes longer than the tables
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    environment.filters.update(
-        number=number, ratio=ratio, limit=limit, exact=_exact, by_class=_by_class, known_in=_known_in
-    )
+    environment.filters.update(number=number, ratio=ratio, limit=limit, exact=_exact, by_condition=_by_condition)
+    environment.filters.update(known_in=known_in, cost_groups=cost_groups, plain_meaning=plain_meaning)
+    environment.globals.update(table_columns=table_columns, Group=Group, column=BY_NAME)
     return environment
 
 
@@ -53,9 +57,5 @@ def _exact(value: object) -> object:
     return "" if value is None else cell(value)
 
 
-def _by_class(verdicts: list[Mapping[str, object]]) -> dict[object, Mapping[str, object]]:
-    return {verdict["user_class"]: verdict for verdict in verdicts}
-
-
-def _known_in(columns: Mapping[str, object], rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    return {name: about for name, about in columns.items() if any(row[name] is not None for row in rows)}
+def _by_condition(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
+    return {verdict.condition: verdict for verdict in verdicts}

@@ -1,7 +1,7 @@
 /* The charts of the report and of the tab in Locust's web UI: each function draws into an element, by Plotly.
 
    Drawing again into the same element is cheap and keeps zoom and hidden classes. Rows, slots, verdicts, timeline and
-   looks are as the JSON file and dbkit.looks have them. Colours of text and lines come from the element's own style.
+   looks are as the JSON file and dbkit.output.looks have them. Colours of text and lines come from the element's own style.
    The global Plotly has to be there; nothing is fetched. */
 
 const dbkitCharts = (() => {
@@ -36,7 +36,7 @@ const dbkitCharts = (() => {
     return plain(letters.length > LONGEST_NAME ? letters.slice(0, LONGEST_NAME - 1).join("") + "…" : text);
   };
 
-  /* As dbkit.formats has it: three significant digits, no more than three decimals. */
+  /* As dbkit.analysis.formats has it: three significant digits, no more than three decimals. */
   const number = (value) => {
     if (value === null || value === undefined) return "";
     if (value >= 100) return value.toFixed(0);
@@ -44,10 +44,12 @@ const dbkitCharts = (() => {
   };
 
   /* In the order of the looks, which is that of the tables. What has no look is not drawn. */
-  const inOrder = (rows, looks) => Object.keys(looks).flatMap((name) => rows.filter((row) => row.user_class === name));
+  const inOrder = (rows, looks) => Object.keys(looks).flatMap((condition) => rows.filter((row) => row.condition === condition));
 
-  const labelled = (names, looks) =>
-    names.map((name) => `<span style="color:${looks[name].color}">${looks[name].glyph}</span> ${short(name)}`);
+  const labelled = (conditions, looks) => conditions.map((condition) => {
+    const { color, glyph, label } = looks[condition];
+    return `<span style="color:${color}">${glyph}</span> ${short(label)}`;
+  });
 
   // What all charts have in common
 
@@ -65,9 +67,9 @@ const dbkitCharts = (() => {
     color: ink(element, 0.82), gridcolor: ink(element, 0.11), linecolor: ink(element, 0.3), ...more,
   });
 
-  /* An axis with a line for each class, the first on top. */
-  const classAxis = (element, names, looks, more) => axis(element, "", {
-    tickvals: names.map((_, place) => place), ticktext: labelled(names, looks), range: [names.length - 0.5, -0.5],
+  /* An axis with a line for each condition, the first on top. */
+  const conditionAxis = (element, conditions, looks, more) => axis(element, "", {
+    tickvals: conditions.map((_, place) => place), ticktext: labelled(conditions, looks), range: [conditions.length - 0.5, -0.5],
     tickfont: { color: ink(element) }, showgrid: false, ticks: "", fixedrange: true, ...more,
   });
 
@@ -84,7 +86,7 @@ const dbkitCharts = (() => {
   };
 
   /* In pixels, of the longest name in the legend; other entries than classes have up to 15 letters. */
-  const entryWidth = (looks) => Math.min(Math.max(15, ...Object.keys(looks).map((name) => name.length)), LONGEST_NAME) * 6.6 + 8;
+  const entryWidth = (looks) => Math.min(Math.max(15, ...Object.values(looks).map(({ label }) => label.length)), LONGEST_NAME) * 6.6 + 8;
 
   /* Below the chart, a group for each strategy, so that fifteen classes stay readable. */
   const legend = (element, looks) => ({
@@ -102,23 +104,23 @@ const dbkitCharts = (() => {
   };
 
   /* How the line of a class looks, and where it stands in the legend: strategies in the order of their first class. */
-  const line = (name, looks, more) => {
-    const look = looks[name];
+  const line = (condition, looks, more) => {
+    const look = looks[condition];
     return {
-      uid: name, name: short(name), type: "scatter", mode: "lines+markers",
+      uid: condition, name: short(look.label), type: "scatter", mode: "lines+markers",
       legendgroup: look.strategy, legendgrouptitle: { text: short(look.strategy) },
       line: { color: look.color, dash: look.dash, width: 1.6 },
       marker: { color: look.color, symbol: look.symbol, size: 8 },
-      hovertemplate: `%{text}<extra>${plain(name)}</extra>`, ...more,
+      hovertemplate: `%{text}<extra>${plain(look.label)}</extra>`, ...more,
     };
   };
 
-  const pointsOverTime = ({ user_class: name, x, y, open }, looks, yTitle, width, size) => {
-    const { color, symbol, dash } = looks[name];
+  const pointsOverTime = ({ condition, x, y, open }, looks, yTitle, width, size) => {
+    const { color, symbol, dash } = looks[condition];
     const isOpen = (place) => Boolean(open && open[place]);
     const words = y.map((value, place) =>
       `${number(value)} ${yTitle} at ${number(x[place])} s${isOpen(place) ? "<br>disturbed, incomplete or run again" : ""}`);
-    return line(name, looks, {  // first a point that is not drawn: the legend shows the marker of the first
+    return line(condition, looks, {  // first a point that is not drawn: the legend shows the marker of the first
       x: [null, ...x], y: [null, ...y], text: ["", ...words], line: { color, dash, width },
       marker: {
         color, size, symbol: [symbol, ...x.map((_, place) => symbol + (isOpen(place) ? "-open" : ""))],
@@ -156,7 +158,7 @@ const dbkitCharts = (() => {
 
   // The charts
 
-  /* Lines over the seconds of the run. `series` is a list of {user_class, x, y, open}: `open` tells, where it is given,
+  /* Lines over the seconds of the run. `series` is a list of {condition, x, y, open}: `open`, where it is given, says
      which markers are drawn open. `users`, {x, y}, is drawn behind. */
   const overTime = (element, { series, looks, yTitle, log = false, users = null }) => {
     const traces = inOrder(series, looks).map((each) => pointsOverTime(each, looks, yTitle, 1.6, 8));
@@ -190,7 +192,7 @@ const dbkitCharts = (() => {
         uid: share, name, type: "bar", x: began, y: rows.map((row) => row[share]), width, offset: 0, yaxis: "y2",
         legendgroup: "machine", legendgrouptitle: { text: "CPU taken by" },
         marker: { color: ink(element), line: { width: 0 }, pattern: { shape, size: 4, fgcolor: ink(element), bgcolor: "rgba(0,0,0,0)" } },
-        text: rows.map((row) => `${number((row[share] || 0) * 100)} % taken by ${name}<br>while ${plain(row.user_class)} ran`),
+        text: rows.map((row) => `${number((row[share] || 0) * 100)} % taken by ${name}<br>while ${plain(looks[row.condition].label)} ran`),
         textposition: "none", hovertemplate: "%{text}<extra></extra>",
       });
     }
@@ -205,8 +207,8 @@ const dbkitCharts = (() => {
 
   /* The parts of the mean response time as a bar a class. */
   const parts = (element, rows, looks) => {
-    const names = rows.map((row) => row.user_class);
-    const places = names.map((_, place) => place);
+    const conditions = rows.map((row) => row.condition);
+    const places = conditions.map((_, place) => place);
     const totals = rows.map((row) => Object.keys(PARTS).reduce((sum, part) => sum + (row[part] || 0), 0));
     const outline = ink(element, 0.6);  // light parts and dark ones end where they end, on any ground
     const known = Object.entries(PARTS).filter(([column]) => rows.some((row) => row[column] !== null));
@@ -217,24 +219,24 @@ const dbkitCharts = (() => {
         pattern: { shape, size: 5, solidity: 0.3, fgcolor: onIt, fillmode: "overlay" },
       },
       text: rows.map((row) => `${name}: ${number(row[column])} ms`), textposition: "none",
-      hovertext: rows.map((row, place) => `${name}: ${number(row[column])} ms<br>${plain(row.user_class)}: ${number(totals[place])} ms in all`),
+      hovertext: rows.map((row, place) => `${name}: ${number(row[column])} ms<br>${plain(looks[row.condition].label)}: ${number(totals[place])} ms in all`),
       hovertemplate: "%{hovertext}<extra></extra>",
     }));
     return draw(element, traces, {
-      height: 96 + ROW_PX * names.length, barmode: "stack", bargap: 0.28, showlegend: true,
+      height: 96 + ROW_PX * conditions.length, barmode: "stack", bargap: 0.28, showlegend: true,
       legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", traceorder: "normal", font: { color: ink(element, 0.9) } },
       xaxis: axis(element, "ms of a page's mean response time", { rangemode: "tozero" }),
-      yaxis: classAxis(element, names, looks),
+      yaxis: conditionAxis(element, conditions, looks),
     });
   };
 
   /* Response times by the share of pages that were as fast or faster; each further nine has the same width. */
   const latency = (element, rows, looks) => {
-    const traces = rows.filter((row) => (row.response_curve || []).length).map((row) => line(row.user_class, looks, {
+    const traces = rows.filter((row) => (row.response_curve || []).length).map((row) => line(row.condition, looks, {
       x: row.response_curve.map(([share]) => -Math.log10(1 - share)),
       y: row.response_curve.map(([, ms]) => ms),
       text: row.response_curve.map(([share, ms]) => `${number(ms)} ms or less: ${Number((share * 100).toFixed(3))} % of pages`),
-      marker: { color: looks[row.user_class].color, symbol: looks[row.user_class].symbol, size: 8, maxdisplayed: 7 },
+      marker: { color: looks[row.condition].color, symbol: looks[row.condition].symbol, size: 8, maxdisplayed: 7 },
     }));
     const reached = Math.max(1, ...traces.flatMap((trace) => trace.x));
     return draw(element, traces, {
@@ -250,16 +252,16 @@ const dbkitCharts = (() => {
   /* Ratios to the reference with their 95 % intervals. Those not shown to differ are hollow. */
   const verdicts = (element, rows, looks) => {
     const known = inOrder(rows, looks).filter((row) => row.ratio !== null);
-    const names = known.map((row) => row.user_class);
+    const conditions = known.map((row) => row.condition);
     const ends = (row) => (row.low === null ? [row.ratio, row.ratio] : [row.low, row.high]);
     const traces = known.map((row, place) => {
-      const { color, symbol } = looks[row.user_class];
+      const { color, symbol } = looks[row.condition];
       const [low, high] = ends(row);
       return {
-        uid: row.user_class, type: "scatter", mode: "markers", x: [row.ratio], y: [place], showlegend: false,
+        uid: row.condition, type: "scatter", mode: "markers", x: [row.ratio], y: [place], showlegend: false,
         marker: { color, symbol: row.shown ? symbol : `${symbol}-open`, size: 10, line: { width: 1.6, color } },
         error_x: { type: "data", symmetric: false, array: [high - row.ratio], arrayminus: [row.ratio - low], color, thickness: 1.6, width: 4 },
-        text: [`${plain(row.user_class)}<br>${plain(row.sentence)}`], hovertemplate: "%{text}<extra></extra>",
+        text: [`${plain(looks[row.condition].label)}<br>${plain(row.sentence)}`], hovertemplate: "%{text}<extra></extra>",
       };
     });
     const figures = known.map((row) => ({
@@ -272,16 +274,16 @@ const dbkitCharts = (() => {
       height: 70 + ROW_PX * Math.max(known.length, 1), margin: { l: 8, r: 16 + 6 * widest, t: 8, b: 8 },
       annotations: figures,
       xaxis: axis(element, `ratio to ${known.length ? short(known[0].reference) : "the reference"}`, logAxis([1, ...known.flatMap(ends)])),
-      yaxis: classAxis(element, names, looks, { showgrid: true, gridcolor: ink(element, 0.07) }),
+      yaxis: conditionAxis(element, conditions, looks, { showgrid: true, gridcolor: ink(element, 0.07) }),
       shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: ink(element, 0.55), width: 1.2, dash: "dot" } }],
     });
   };
 
   /* Statements, round trips and rows a page, side by side. */
   const counts = (element, rows, looks) => {
-    const names = rows.map((row) => row.user_class);
+    const conditions = rows.map((row) => row.condition);
     const columns = Object.keys(COUNTS);
-    const layout = { height: 76 + ROW_PX * names.length, showlegend: false };
+    const layout = { height: 76 + ROW_PX * conditions.length, showlegend: false };
     const traces = [];
     columns.forEach((column, place) => {
       const suffix = place ? String(place + 1) : "";
@@ -297,17 +299,17 @@ const dbkitCharts = (() => {
       });
       rows.forEach((row, y) => {
         if (values[y] === null || (log && !values[y])) return;
-        const { color, symbol } = looks[row.user_class];
+        const { color, symbol } = looks[row.condition];
         traces.push({
-          uid: `${column} ${row.user_class}`, type: "scatter", mode: "lines+markers+text", xaxis: `x${suffix}`,
+          uid: `${column} ${row.condition}`, type: "scatter", mode: "lines+markers+text", xaxis: `x${suffix}`,
           x: [log ? null : 0, values[y]], y: [y, y], line: { color, width: 2 },  // on a logarithmic axis lengths mean nothing
           marker: { color, symbol, size: [0, 10], opacity: 1, line: { width: 0 } }, text: ["", number(values[y])], textposition: "middle right",
-          hovertext: `${plain(row.user_class)}: ${number(values[y])} ${COUNTS[column]} a page`, hoverinfo: "text",
+          hovertext: `${plain(looks[row.condition].label)}: ${number(values[y])} ${COUNTS[column]} a page`, hoverinfo: "text",
           textfont: { color: ink(element, 0.9), size: 11 },
         });
       });
     });
-    layout.yaxis = classAxis(element, names, looks);
+    layout.yaxis = conditionAxis(element, conditions, looks);
     return draw(element, traces, layout);
   };
 
@@ -317,8 +319,8 @@ const dbkitCharts = (() => {
   const seriesOfSlots = (rows, column) => {
     const found = new Map();
     for (const row of rows) {
-      if (!found.has(row.user_class)) found.set(row.user_class, { user_class: row.user_class, x: [], y: [], open: [] });
-      const series = found.get(row.user_class);
+      if (!found.has(row.condition)) found.set(row.condition, { condition: row.condition, x: [], y: [], open: [] });
+      const series = found.get(row.condition);
       series.x.push(row.began_s + row.seconds / 2);
       series.y.push(row[column]);
       series.open.push(row.disturbed || row.incomplete || row.replaced);
@@ -329,7 +331,7 @@ const dbkitCharts = (() => {
   /* `column` (pages_per_s or p95_ms) of each class in the middle of each window of the timeline. */
   const seriesOfTimeline = (timeline, column) => {
     const x = timeline.began_s.map((began) => began + timeline.window_s / 2);
-    return Object.entries(timeline.classes).map(([name, columns]) => ({ user_class: name, x, y: columns[column] }));
+    return Object.entries(timeline.classes).map(([condition, columns]) => ({ condition, x, y: columns[column] }));
   };
 
   const usersOfTimeline = (timeline) => ({ x: timeline.began_s, y: timeline.users });

@@ -1,0 +1,161 @@
+"""Which rows are compared by which quantities, the verdicts, and whether the harness can account for a difference.
+
+The statistics of one verdict are in `dbkit.analysis.verdict`, the rows in `dbkit.analysis.rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dbkit.analysis.formats import harness_share, listed
+from dbkit.analysis.records import BareRow, ClassRow, SlotRow, Verdict
+from dbkit.analysis.rows import PERCENTILES, round_figure, rounded
+from dbkit.analysis.verdict import (
+    CLIENT_CPU_MS,
+    PAGES_PER_S,
+    SERVER_CPU_MS,
+    Comparison,
+    Model,
+    Observation,
+    Quantity,
+    response_time,
+    sentence,
+)
+
+QUANTITIES: dict[str, Quantity] = {
+    "pages_per_s": PAGES_PER_S,
+    **{name: response_time(name.removesuffix("_ms")) for name in PERCENTILES},
+    "client_cpu_ms": CLIENT_CPU_MS,
+    "server_cpu_ms": SERVER_CPU_MS,
+}
+"""What conditions are compared by, under the name of the column that holds it."""
+
+
+@dataclass
+class Verdicts:
+    """All verdicts of a result."""
+
+    against_reference: list[Verdict] = field(default_factory=list)
+    against_fastest: list[Verdict] = field(default_factory=list)
+    """On pages a second; none where the reference was named."""
+
+
+def compare_rows(
+    slots: Sequence[SlotRow],
+    on_pages: Model,
+    rows: Sequence[ClassRow],
+    reference: str,
+    quantities: Collection[str],
+    *,
+    named: bool,
+) -> Verdicts:
+    """Compare every row with the `reference`, a label, by each of the `quantities`.
+
+    `on_pages` is the model of pages a second; `named` says whether the reference was named before the run.
+    """
+    verdicts = Verdicts()
+    by_label = {row.label: row for row in rows}
+    for column in quantities:
+        model = on_pages if column == "pages_per_s" else model_of(slots, column)
+        if reference not in model.names:
+            continue
+        # which rows are the slowest and the fastest is seen in the data: then any pair could have been it
+        pairs = [(name, reference) for name in model.names if name != reference] if named else None
+        error = model.error_of_each(pairs)
+        verdicts.against_reference += _verdicts(column, model, reference, error, by_label)
+        if column == "pages_per_s" and not named:
+            fastest = next(row.label for row in rows if row.label in model.names)
+            verdicts.against_fastest = _verdicts(column, model, fastest, error, by_label)
+    return verdicts
+
+
+def model_of(rows: Iterable[SlotRow | BareRow], column: str, labels: Mapping[int, str] | None = None) -> Model:
+    """The model of one column of the slots; `labels` replace those of some slots, by their number.
+
+    For `pages_per_s` it leaves out what served no page in some slot: its other slots alone would flatter it.
+    """
+    labels = labels or {}
+    known = [(labels.get(row.slot, row.label), row.round, getattr(row, column), row.steal_share) for row in rows]
+    empty = {label for label, _, value, _ in known if not value} if column == "pages_per_s" else set()
+    return Model(
+        [Observation(*observed) for observed in known if observed[2] and observed[0] not in empty],
+        QUANTITIES[column],
+    )
+
+
+def add_harness_shares(rows: Sequence[ClassRow], slots: Sequence[SlotRow], calibration: Sequence[BareRow]) -> None:
+    """Fill in what the harness takes of each row's pages a second: 1 - pages/s ÷ pages/s bare, paired by rounds.
+
+    The intervals of all rows hold together. A row that served no page in some slot has none.
+    """
+    bare_labels = {row.label: f"{row.label}, bare" for row in calibration}
+    through = [row for row in slots if row.label in bare_labels]
+    model = model_of([*through, *calibration], "pages_per_s", {row.slot: bare_labels[row.label] for row in calibration})
+    pairs = [(label, bare) for label, bare in bare_labels.items() if {label, bare} <= {*model.names}]
+    error = model.error_of_each(pairs)
+    found = {label: model.compare(label, bare, error) for label, bare in pairs}
+    for row in rows:
+        if (comparison := found.get(row.label)) is not None:
+            # the lowest ratio is the highest share
+            row.harness_share = _share_taken(comparison.ratio)
+            row.harness_share_low = _share_taken(comparison.high)
+            row.harness_share_high = _share_taken(comparison.low)
+
+
+def _share_taken(ratio: float | None) -> float | None:
+    return None if ratio is None else round_figure(1 - ratio)
+
+
+def _verdicts(column: str, model: Model, reference: str, error: float, rows: Mapping[str, ClassRow]) -> list[Verdict]:
+    """A verdict on each of the others."""
+    verdicts = []
+    for name in model.names:
+        if name == reference:
+            continue
+        comparison = model.compare(name, reference, error)
+        words = sentence(comparison, QUANTITIES[column])
+        within = column == "pages_per_s" and _within_harness(comparison, rows[name], rows[reference])
+        if within:
+            takes = listed([f"{harness_share(rows[each])} of {each}'s" for each in (name, reference)])
+            words += f"; the harness can account for this difference, as it takes {takes} pages a second"
+        verdict = Verdict(
+            quantity=column,
+            condition=rows[name].condition,
+            label=name,
+            reference=reference,
+            ratio=comparison.ratio,
+            low=comparison.low,
+            high=comparison.high,
+            shown=comparison.shown,
+            within_harness=within,
+            rounds=comparison.rounds,
+            rounds_needed=comparison.rounds_needed,
+            steal_adjusted=comparison.adjusted,
+            sentence=words,
+        )
+        verdicts.append(rounded(verdict))
+    return verdicts
+
+
+def _within_harness(comparison: Comparison, one: ClassRow, other: ClassRow) -> bool:
+    """Whether a difference between two stacks that is shown could be what the harness takes from the two.
+
+    Bare, their ratio is the ratio seen, times what the harness leaves of the other's pages, divided by what it leaves
+    of the one's. Of all three, those ends of the intervals count that make the difference smallest: 1 can lie between.
+    """
+    if comparison.low is None or comparison.high is None or not comparison.shown or one.stack == other.stack:
+        return False
+    left_of_one, left_of_other = _left_by_harness(one), _left_by_harness(other)
+    if left_of_one is None or left_of_other is None:
+        return False
+    return bool(
+        comparison.low * left_of_other[0] <= left_of_one[1] and comparison.high * left_of_other[1] >= left_of_one[0]
+    )
+
+
+def _left_by_harness(row: ClassRow) -> tuple[float, float] | None:
+    """The least and the most that the harness leaves of a row's pages a second, as shares; None where unknown."""
+    if row.harness_share_low is None or row.harness_share_high is None:
+        return None
+    return 1 - row.harness_share_high, 1 - row.harness_share_low

@@ -1,0 +1,118 @@
+"""What makes the figures of a result doubtful, in words.
+
+The rules look at rows and slots; the figures themselves are computed in `dbkit.analysis.rows`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+
+from dbkit.analysis.condition import Condition
+from dbkit.analysis.formats import listed, number
+from dbkit.analysis.records import ClassRow, SlotRow
+from dbkit.analysis.rows import PERCENTILES
+from dbkit.analysis.slot import HUB_STACK, Slot
+from dbkit.measure.cost import PARTS
+
+CONNECTING_SHARE = 0.05
+"""The share of the response time: beyond this the pool is too small for the users, and its connections come and go."""
+
+MIXED_WARNING = (
+    "run mixed: these classes shared one interpreter, where they hold each other up and their ranking can invert;"
+    " compare them one at a time with locustfiles/rounds.py"
+)
+
+
+def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int) -> list[str]:
+    """Warnings about the slots of a schedule."""
+    warnings = []
+    done = sum(not row.replaced for row in rows)
+    if done < planned_slots:
+        warnings.append(f"cut short: {done} of {planned_slots} slots were run")
+    if unfinished := sum(row.unfinished for row in rows):
+        warnings.append(f"pages cut off after --drain-timeout, in no figure: {unfinished}")
+    if replaced := sum(row.replaced for row in rows):
+        warnings.append(f"slots disturbed by others on the machine, or incomplete, and run again: {replaced}")
+    if disturbed := sum(row.disturbed and not row.replaced for row in rows):
+        warnings.append(f"slots disturbed by others on the machine, and counted: {disturbed} of {done}")
+    if incomplete := sum(row.incomplete and not row.replaced for row in rows):
+        warnings.append(f"slots in which a worker was lost, and counted: {incomplete} of {done}")
+    return warnings + _warnings_of_stalls([row for row in rows if not row.replaced])
+
+
+def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:
+    """Warnings about the rows of a result."""
+    warnings = [
+        f"{row.label}: {row.failures} of {row.pages} pages failed; other figures are of the others"
+        for row in rows
+        if row.failures
+    ]
+    connecting = [row.label for row in rows if _connecting_share(row) >= CONNECTING_SHARE]
+    if connecting:
+        warnings.append(f"pages of {', '.join(connecting)} spent time on opening connections; raise --pool-size")
+    if unmeasured := [row.label for row in rows if row.rounds and not row.pages + row.unfinished]:
+        warnings.append(
+            f"no page of {', '.join(unmeasured)} began in its slots' measured time, so that response times and costs"
+            " are missing; raise --slot-time"
+        )
+    if one_page := [words for row in rows if (words := _percentiles_of_one_page(row))]:
+        warnings.append(f"too few pages, so that these are no more than the slowest page: {', '.join(one_page)}")
+    return warnings
+
+
+def warnings_of_empty_slots(rows: Sequence[SlotRow]) -> list[str]:
+    """Warnings about conditions that served no page in some of their slots, but did in others."""
+    slots = Counter(row.label for row in rows)
+    empty = Counter(row.label for row in rows if not row.pages_per_s)
+    return [
+        f"{label} served no page in {count} of {slots[label]} slots, and so has no ratio of pages a second"
+        for label, count in sorted(empty.items())
+        if count < slots[label]  # other warnings are about one that served none at all
+    ]
+
+
+def warnings_of_users(slots: Iterable[Slot], labels: Mapping[Condition, str]) -> list[str]:
+    """Warnings about conditions in whose slots users read too few pages, with the slot in which they were the most."""
+    worst: dict[str, tuple[int, int]] = {}
+    for slot in slots:
+        short = sum(process.users_short for process in slot.processes)
+        if short > worst.get(labels[slot.condition], (0, 0))[0]:
+            worst[labels[slot.condition]] = (short, slot.users)
+    return [
+        f"{short} of {users} users of {label} read fewer than 3 pages in a slot; raise --max-slot-time"
+        for label, (short, users) in sorted(worst.items())
+    ]
+
+
+def _warnings_of_stalls(rows: Sequence[SlotRow]) -> list[str]:
+    warnings = []
+    for on_hub, consequence in (
+        (True, "its pages are read there, and waited for it"),
+        (False, "no page waited for it"),
+    ):
+        stalls = [(row.label, row.hub_stall_ms) for row in rows if (row.stack == HUB_STACK) is on_hub]
+        if stalled := [(label, stall_ms) for label, stall_ms in stalls if stall_ms]:
+            classes = ", ".join(sorted({label for label, _ in stalled}))
+            longest_ms = number(max(stall_ms for _, stall_ms in stalled))
+            warnings.append(
+                f"the gevent hub stalled in {len(stalled)} slot{'' if len(stalled) == 1 else 's'} of {classes},"
+                f" for up to {longest_ms} ms: {consequence}"
+            )
+    return warnings
+
+
+def _percentiles_of_one_page(row: ClassRow) -> str | None:
+    """The percentiles beyond which no page lies, in words: `p95 and p99 of PsycopgLazy (12 pages)`."""
+    succeeded = row.pages - row.failures
+    names = [
+        name.removesuffix("_ms") for name, share in PERCENTILES.items() if 0 < succeeded <= ceil(share * succeeded)
+    ]
+    pages = "1 page" if succeeded == 1 else f"{succeeded} pages"
+    return f"{listed(names)} of {row.label} ({pages})" if names else None
+
+
+def _connecting_share(row: ClassRow) -> float:
+    """The share of the mean response time in which connections were opened."""
+    return (row.connect_ms or 0) / (sum(getattr(row, part) or 0 for part in PARTS) or 1)
