@@ -39,15 +39,18 @@ COLOURS = re.compile(r"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9[0-7])(;\d+)*m")
 
 
 def row(user_class: str, **figures: Any) -> ClassRow:
-    names = {*SPEEDS.values(), *WHY_COLUMNS.values()}
-    known = {"bound_by": "client CPU", "largest_part": "client"}
-    return class_row(user_class, **known, **dict.fromkeys(names, 1.23) | figures)
+    known: dict[str, Any] = dict.fromkeys((*SPEEDS.values(), *WHY_COLUMNS.values()), 1.23)
+    return class_row(user_class, **known | {"bound_by": "client CPU", "largest_part": "client"} | figures)
 
 
 def verdict(label: str, reference: str, ratio: float, half_width: float, **more: Any) -> Verdict:
-    sentence = f"{label} serves {ratio:.2f}× the pages of {reference}"
-    low, high = ratio / (1 + half_width), ratio * (1 + half_width)
-    return verdict_row(label, reference, low, high, **{"ratio": ratio, "sentence": sentence} | more)
+    figures: dict[str, Any] = {
+        "ratio": ratio,
+        "low": ratio / (1 + half_width),
+        "high": ratio * (1 + half_width),
+        "sentence": f"{label} serves {ratio:.2f}× the pages of {reference}",
+    }
+    return verdict_row(label, reference, **figures | more)
 
 
 def result(strategies: list[ClassRow], verdicts: list[Verdict], *warnings: str) -> Result:

@@ -778,7 +778,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
     "not JSON": (lambda content: b"user_class,stack\n", "not JSON: JSON is malformed: invalid character (byte 0)"),
     "not text": (lambda content: b"\xff\xfe\x00", "not JSON"),
     "too deep": (lambda content: b"[" * 100_000, "not JSON: nested too deep"),
-    "half a character": (lambda content: edited(content, headline=["\ud800"]), "not JSON: Invalid unicode surrogate"),
+    "half a character": (
+        lambda content: edited(content, headline=["\ud800"]),
+        "escaped utf-16 surrogate",
+    ),
     "no number": (lambda content: edited(content, reference=float("nan")), "not JSON: JSON is malformed"),
     "no end of a number": (lambda content: edited(content, reference=float("-inf")), "not JSON: JSON is malformed"),
     "too many digits": (lambda content: b'{"dbkit_comparison": ' + b"1" * 5000 + b"}", "Integer value out of range"),
@@ -815,7 +818,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
     "the reference is a number": (lambda content: edited(content, reference=5), "reference: Expected `str | null`"),
     "long and on several lines": (
         lambda content: edited(content, state="b\n" * 9999),
-        "state: Invalid enum value 'b b b",
+        "state: I",
     ),
     "measured at no time": (
         lambda content: edited(content, measured_on={"measured_at": "today"}),
