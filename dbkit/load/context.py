@@ -153,6 +153,11 @@ class LoadContext:
         if self._test is not None:
             self._test.reset_figures()
 
+    def stop_test(self) -> None:
+        """Note when the test was stopped; Locust stops one also where none has begun."""
+        if self._test is not None:
+            self._test.ended_at_s = time.perf_counter()
+
     def end_test(self) -> None:
         """Close what the test had open. Its users are gone."""
         self.outbox.close()

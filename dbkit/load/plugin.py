@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-import time
 from typing import Any
 
 from locust import events
@@ -105,7 +104,7 @@ def _reset_figures(environment: Environment) -> None:
 
 
 def _on_test_stopping(environment: Environment, **_: Any) -> None:
-    context_of(environment).test.ended_at_s = time.perf_counter()
+    context_of(environment).stop_test()
 
 
 def _on_test_stop(environment: Environment, **_: Any) -> None:
