@@ -34,7 +34,7 @@ GRACE_S = 60
 POLL_S = 0.02
 
 RECORD = '''
-"""Writes each process's pages to a file of its own, as they are told to Locust."""
+"""Writes each process's pages to a file of its own, as they are reported to Locust."""
 import json, os, time
 from locust import events
 
@@ -51,10 +51,10 @@ def record(request_type, name, response_time, response_length, exception, contex
 
 @dataclass(frozen=True)
 class Page:
-    """One page, as its process told Locust of it."""
+    """One page, as its process reported it to Locust."""
 
     process: int
-    told_s: float
+    reported_s: float
     """By the machine's clock of `time.perf_counter`."""
     stack: str
     strategy: str
@@ -107,7 +107,7 @@ class LocustRun:
         return dict(answer.json())
 
     def web_stats(self) -> dict[str, Any]:
-        """Locust's own statistics, which it makes anew every other second."""
+        """Locust's own statistics, which it makes again every other second."""
         return dict(self.get("/stats/requests").json())
 
     def template_arguments(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class LocustRun:
 
     @property
     def pages(self) -> list[Page]:
-        """Every page that was told to Locust so far, in each process's order."""
+        """Every page that was reported to Locust so far, in each process's order."""
         return [
             Page(int(file.name), *json.loads(line))
             for file in sorted((self.folder / "records").iterdir())

@@ -1,6 +1,6 @@
 """Lanes as users meet them: each page that begins is one Locust request or cut off, whatever happens to its user.
 
-Page functions write down in files of their own that a page begins, which is compared with what Locust was told.
+Page functions write down in files of their own that a page begins, which is compared with what was reported to Locust.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def classes(kind, function, **attributes):
 
 
 class Run:
-    """A Locust whose pages are written down as they begin, and as they are told to Locust."""
+    """A Locust whose pages are written down as they begin, and as they are reported to Locust."""
 
     def __init__(self, run: LocustRun, begun: Path) -> None:
         self.locust = run
@@ -101,14 +101,14 @@ class Run:
 
     @property
     def pages(self) -> dict[str, list[Page]]:
-        """Pages that Locust was told of, by name."""
+        """Pages that were reported to Locust, by name."""
         pages: defaultdict[str, list[Page]] = defaultdict(list)
         for page in self.locust.pages:
             pages[page.strategy].append(page)
         return pages
 
     @property
-    def told(self) -> Counter[str]:
+    def reported(self) -> Counter[str]:
         return Counter({name: len(pages) for name, pages in self.pages.items()})
 
     @property
@@ -122,18 +122,18 @@ class Run:
         return Counter({row["user_class"]: row["unfinished"] for row in self.rows if row["unfinished"]})
 
     def wait_for(self, pages: int, *names: str) -> None:
-        """Wait until so many more pages of each of these names have been told."""
-        before = self.told
-        self.locust.wait_until(lambda: all(self.told[name] >= before[name] + pages for name in names))
+        """Wait until so many more pages of each of these names have been reported."""
+        before = self.reported
+        self.locust.wait_until(lambda: all(self.reported[name] >= before[name] + pages for name in names))
 
     def wait_for_users(self, count: int) -> None:
         self.locust.wait_until(lambda: self.locust.web_stats()["user_count"] == count)
 
     def assert_no_page_is_lost(self) -> None:
-        """Each that has begun is told to Locust or cut off, once; and all add up to the same."""
-        assert self.begun == self.told + self.unfinished
-        assert {row["user_class"]: row["pages"] for row in self.rows if row["pages"]} == self.told
-        assert int(self.locust.rows()[-1]["Request Count"]) == self.told.total()
+        """Each that has begun is reported to Locust or cut off, once; and all add up to the same."""
+        assert self.begun == self.reported + self.unfinished
+        assert {row["user_class"]: row["pages"] for row in self.rows if row["pages"]} == self.reported
+        assert int(self.locust.rows()[-1]["Request Count"]) == self.reported.total()
         assert self.locust.rows("exceptions") == []
         assert "Traceback" not in self.locust.output, self.locust.output
 
@@ -191,10 +191,10 @@ def test_ramps_up_and_down_and_another_start_lose_no_page(seeded_url: str, tmp_p
                 ramped.wait_for(3, *names("nap"))
             ramped.locust.stop()
             unfinished = unfinished + ramped.unfinished
-            assert ramped.begun == ramped.told + unfinished
-            assert Counter({row["user_class"]: row["pages"] for row in ramped.rows}) == ramped.told - before
+            assert ramped.begun == ramped.reported + unfinished
+            assert Counter({row["user_class"]: row["pages"] for row in ramped.rows}) == ramped.reported - before
             assert ramped.unfinished.keys() >= {*names("hold")}
-            before = ramped.told
+            before = ramped.reported
         assert ramped.locust.terminate() == 0
 
 
@@ -209,7 +209,7 @@ classes('think', core, wait_time=constant(300))
         graceful.wait_for(10, *names("nap"))
         graceful.locust.stop()
         assert not graceful.unfinished
-        assert graceful.begun == graceful.told
+        assert graceful.begun == graceful.reported
         assert graceful.locust.terminate() == 0
         graceful.assert_no_page_is_lost()
 
@@ -220,7 +220,7 @@ def test_a_graceful_stop_goes_with_rounds(seeded_url: str, tmp_path: Path) -> No
     with run(tmp_path, seeded_url, file, *arguments) as graceful:
         assert graceful.locust.wait() == 0  # were a user waited for at the closed gate, this would take hours
         assert not graceful.unfinished
-        assert graceful.begun == graceful.told
+        assert graceful.begun == graceful.reported
 
 
 def test_pages_that_fail_at_once_leave_others_their_turn(seeded_url: str, tmp_path: Path) -> None:
@@ -268,12 +268,12 @@ classes('core', core, wait_time=constant(0.01), on_start=wait_for_it)
         for allow in (False, True, False, True):
             allow_connections(allow)
             (tmp_path / "begun.go").touch()
-            since = pages.told
+            since = pages.reported
             pages.locust.wait_until(partial(has_turned, since, good=allow))
         pages.locust.stop()
-        told, begun = pages.told + pages.unfinished, pages.begun - Counter(waiting=8)
+        reported, begun = pages.reported + pages.unfinished, pages.begun - Counter(waiting=8)
         # where a stack's first connection cannot be opened, no page function of its threads is called
-        assert begun <= told and (told - begun).keys() <= {"core psycopg-threads"}
+        assert begun <= reported and (reported - begun).keys() <= {"core psycopg-threads"}
         assert pages.locust.rows("exceptions") == []
         assert pages.locust.terminate() == 0
 
@@ -303,7 +303,7 @@ def test_listeners_may_wait_or_end_the_user_and_a_page_may_have_no_size(seeded_u
         assert "Traceback" not in listened.locust.output
         # a listener that raises keeps the page from those after it, Locust's own too
         heard = {name: count for name, count in listened.begun.items() if not name.startswith("stops")}
-        assert heard == {name: (listened.told + listened.unfinished)[name] for name in heard}
+        assert heard == {name: (listened.reported + listened.unfinished)[name] for name in heard}
         assert int(listened.locust.rows()[-1]["Request Count"]) == sum(row["pages"] for row in listened.rows)
 
 
@@ -356,17 +356,17 @@ def test_tasks_of_ones_own_read_a_page_each(seeded_url: str, tmp_path: Path, in_
         else:
             tasks.wait_for(5, *names("own"), *names("other"))
             assert tasks.locust.terminate() == 0
-        told, begun = tasks.told, tasks.begun
+        reported, begun = tasks.reported, tasks.begun
         for stack in STACKS:
             [unfinished] = [row["unfinished"] for row in tasks.rows if row["user_class"] == f"Tasks {stack}"]
             read = begun[f"own {stack}"] + begun[f"other {stack}"]
-            assert told[f"own {stack}"] + told[f"other {stack}"] + unfinished == read
+            assert reported[f"own {stack}"] + reported[f"other {stack}"] + unfinished == read
             # a task goes on when its page has come back, and not before
-            assert begun[f"one {stack}"] <= told[f"own {stack}"]
-            assert begun[f"another {stack}"] <= told[f"other {stack}"]
+            assert begun[f"one {stack}"] <= reported[f"own {stack}"]
+            assert begun[f"another {stack}"] <= reported[f"other {stack}"]
             # of eight users at the most, the last page of each
             assert read - begun[f"one {stack}"] - begun[f"another {stack}"] <= 8
-            assert told[f"own {stack}"] > 0
+            assert reported[f"own {stack}"] > 0
         assert tasks.locust.rows("exceptions") == []
         assert "Traceback" not in tasks.locust.output
 
@@ -517,7 +517,7 @@ def test_a_slots_connections_are_open_before_its_gate(seeded_url: str, tmp_path:
         unfinished: Counter[str] = Counter()
         for slot in opened.locust.rows("slots"):  # with those that were disturbed, and run again
             unfinished[slot["user_class"]] += int(slot["unfinished"])
-        assert opened.begun == opened.told + unfinished
+        assert opened.begun == opened.reported + unfinished
 
 
 def test_slots_grow_until_each_user_has_read_three_pages_within_their_limit(seeded_url: str, tmp_path: Path) -> None:
@@ -539,12 +539,12 @@ class Rounds(RoundsShape): pass
     ):
         for each in (grown, limited):
             assert each.locust.wait() == 0, each.locust.output
-            assert each.begun == each.told
+            assert each.begun == each.reported
         for name in names("slow"):
             measured = [page for page in grown.pages[name] if page.context["measured"]]
             assert len(measured) >= 2 * 3
             # each user's first page alone could begin
-            assert limited.told[name] <= 2 * 2
+            assert limited.reported[name] <= 2 * 2
 
 
 def test_bare_slots_count_their_pages_and_tell_nobody(seeded_url: str, tmp_path: Path) -> None:
@@ -566,12 +566,12 @@ def end(environment, **_):
         bare_pages = json.loads((tmp_path / "begun.bare").read_text())
         bare = [pages for pages in bare_pages if pages is not None]
         assert len(bare_pages) - len(bare) >= len(STACKS) <= len(bare)
-        begun, told = calibrated.begun.total(), calibrated.told.total()
+        begun, reported = calibrated.begun.total(), calibrated.reported.total()
         # warm-ups are begun, too, and a page at an edge counts in part
-        assert 2 * 3 * len(STACKS) <= sum(bare) <= begun - told
-        assert sum(row["pages"] for row in calibrated.rows) <= told
-        told_in = {page.context["slot"] for page in calibrated.locust.pages}
-        assert told_in == {number for number, pages in enumerate(bare_pages) if pages is None}
+        assert 2 * 3 * len(STACKS) <= sum(bare) <= begun - reported
+        assert sum(row["pages"] for row in calibrated.rows) <= reported
+        reported_in = {page.context["slot"] for page in calibrated.locust.pages}
+        assert reported_in == {number for number, pages in enumerate(bare_pages) if pages is None}
 
 
 # Native threads
@@ -623,9 +623,9 @@ class Patched(PageUser):
 def test_two_hundred_threads_share_a_small_pool_and_make_no_hub(seeded_url: str, tmp_path: Path) -> None:
     arguments = ("-u", "200", "-r", "200", "-t", "60s", "--pool-size", "3", "--max-overflow", "1", "NoHub")
     with run(tmp_path, seeded_url, THREADS, *arguments) as threads:
-        threads.locust.wait_until(lambda: threads.told["no hub"] >= 1000)
+        threads.locust.wait_until(lambda: threads.reported["no hub"] >= 1000)
         assert threads.locust.terminate() == 0
-        assert threads.begun["no hub"] == threads.told["no hub"] + sum(row["unfinished"] for row in threads.rows)
+        assert threads.begun["no hub"] == threads.reported["no hub"] + sum(row["unfinished"] for row in threads.rows)
         assert {page.failure for page in threads.locust.pages} == {None}
         assert "Traceback" not in threads.locust.output
 

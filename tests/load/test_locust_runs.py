@@ -316,8 +316,8 @@ def test_users_wait_for_the_think_time_between_pages(seeded_url: str, tmp_path: 
     with locust(tmp_path / "run", *arguments, url=seeded_url, record=True) as run:
         run.wait_until(lambda: len(run.pages) >= 4)
         run.terminate()
-        told_s = [page.told_s for page in run.pages]
-        waits_s = [later - earlier for earlier, later in itertools.pairwise(told_s)]
+        reported_s = [page.reported_s for page in run.pages]
+        waits_s = [later - earlier for earlier, later in itertools.pairwise(reported_s)]
         assert min(waits_s) >= 0.9 * think_time_s  # timers may be a little early
 
 
@@ -383,8 +383,8 @@ def test_failures_are_grouped_under_messages_that_give_nothing_away(changed_url:
         run.wait_until(all_have_failed_twice)
         assert run.terminate() == 1  # Locust's own exit code for runs with failures
         for name, expected in FAILURES.items():
-            told = {page.failure for page in run.pages if page.strategy == name}
-            assert told <= expected, name
+            reported = {page.failure for page in run.pages if page.strategy == name}
+            assert reported <= expected, name
         report = run.stderr[run.stderr.index("Error report") :]
         assert all(name in report for name in FAILURES)
         messages = {row["Error"] for row in run.rows("failures")} | {str(page.failure) for page in run.pages}
@@ -407,7 +407,7 @@ def test_a_page_that_is_no_json_is_a_wrong_page_too(seeded_url: str, tmp_path: P
         assert run.rows("exceptions") == []
 
 
-def test_users_share_one_small_pool_and_are_told_when_it_stays_empty(seeded_url: str, tmp_path: Path) -> None:
+def test_users_share_one_small_pool_and_have_an_error_when_it_stays_empty(seeded_url: str, tmp_path: Path) -> None:
     locustfile, name = write(tmp_path, HOLDING), "small pool"
     arguments = ("-u", "12", "-r", "100", "-t", "60s", "--pool-size", "1", "--max-overflow", "1",
                  "--pool-timeout", "0.1", "--think-time", "0.1")  # fmt: skip

@@ -105,7 +105,7 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 
 def outcome(call: Callable[[], object]) -> object:
-    """What a greenlet's call gave, or raised: gevent would tell of the latter on stderr."""
+    """What a greenlet's call gave, or raised: gevent would write the latter to stderr."""
     try:
         return call()
     except BaseException as error:

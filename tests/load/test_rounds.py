@@ -33,7 +33,7 @@ from tests.locust_runs import DEADLINE_S, LocustRun, free_port, locust
 ROUNDS = "locustfiles/rounds.py"
 
 NAPS = '''
-"""Users whose pages wait rather than work, and a record of each page as its process told Locust of it."""
+"""Users whose pages wait rather than work, and a record of each page as its process reported it to Locust."""
 
 import json, os, sys, time
 
@@ -110,7 +110,7 @@ NO_SLOT = -1
 
 @dataclass(frozen=True)
 class Page:
-    """One page, as its process told Locust of it."""
+    """One page, as its process reported it to Locust."""
 
     process: int
     stack: str
@@ -200,7 +200,7 @@ Start = Callable[..., AbstractContextManager[Run]]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory, seeded_url: str) -> Start:
-    """Start Locust with `NAPS`, two users, and two rounds of short slots where not told otherwise."""
+    """Start Locust with `NAPS`, two users, and two rounds of short slots, if nothing else is given."""
     folder = tmp_path_factory.mktemp("rounds")
     naps = folder / "naps.py"
     naps.write_text(NAPS)
@@ -390,7 +390,7 @@ def test_a_warm_up_comes_before_the_measured_pages_of_its_slot(runs: dict[str, l
         if not (measured and warm_up):
             continue  # where others keep the cores busy, a slot may pass without a page
         compared += 1
-        # to the precision with which a page's beginning is known from what was told after its end
+        # to the precision with which a page's beginning is known from what was reported after its end
         assert max(warm_up) < min(measured) + 0.05
         assert max(measured) - min(measured) < float(row["seconds"])
     assert compared > 0
@@ -540,9 +540,9 @@ def test_tables_and_comparison_hold_the_same_numbers(runs: dict[str, list[Run]],
 
     run = runs[name][0]
     rows = run.locust.rows(table)
-    told = run.comparison[table]
-    assert len(rows) == len(told) > 0
-    assert rows == [{column: cell(row[column]) for column in rows[0]} for row in told]
+    reported = run.comparison[table]
+    assert len(rows) == len(reported) > 0
+    assert rows == [{column: cell(row[column]) for column in rows[0]} for row in reported]
 
 
 def test_a_comparison_names_what_was_measured(runs: dict[str, list[Run]]) -> None:
@@ -603,7 +603,7 @@ SIGNALS = {
 
 @pytest.fixture(scope="module")
 def signalled(start: Start) -> dict[str, Run]:
-    """Runs that a signal ended amid their schedule."""
+    """Runs that a signal ended during their schedule."""
     with ExitStack() as exits:
         runs = {}
         for name, (_, _, processes) in SIGNALS.items():
