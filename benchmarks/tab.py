@@ -108,8 +108,8 @@ def running() -> Iterator[str]:
 
 
 def wait_for_users(process: subprocess.Popen[bytes], url: str) -> None:
-    until_s = time.monotonic() + 60
-    while time.monotonic() < until_s and process.poll() is None:
+    until_at_s = time.monotonic() + 60
+    while time.monotonic() < until_at_s and process.poll() is None:
         with suppress(requests.ConnectionError):
             if requests.get(f"{url}/stats/requests", timeout=60).json()["user_count"] == USERS:
                 return

@@ -107,6 +107,6 @@ class Gate:
 
     def drain(self, timeout_s: float) -> None:
         """Wait until no page is in flight, for `timeout_s` seconds at the most."""
-        until_s = time.perf_counter() + timeout_s
-        while any(stint.in_flight is not None for stint in self.stints) and time.perf_counter() < until_s:
+        until_at_s = time.perf_counter() + timeout_s
+        while any(stint.in_flight is not None for stint in self.stints) and time.perf_counter() < until_at_s:
             gevent.sleep(POLL_S)

@@ -29,9 +29,9 @@ class LagMeter:
     def __init__(self) -> None:
         self._lags_ms: list[float] = []
 
-    def add(self, since_s: float) -> None:
-        """Note that what could have gone on at `since_s` has gone on now."""
-        self._lags_ms.append(max(perf_counter() - since_s, 0.0) * 1000)
+    def add(self, since_at_s: float) -> None:
+        """Note that what could have gone on at `since_at_s` has gone on now."""
+        self._lags_ms.append(max(perf_counter() - since_at_s, 0.0) * 1000)
 
     @property
     def mean_ms(self) -> float:
@@ -51,9 +51,9 @@ class LagMeter:
     def sample_hub(self) -> NoReturn:
         """Sample how late the hub wakes a sleeper, until the calling greenlet is killed."""
         while True:
-            since_s = perf_counter() + SAMPLE_S
+            since_at_s = perf_counter() + SAMPLE_S
             gevent.sleep(SAMPLE_S)
-            self.add(since_s)
+            self.add(since_at_s)
 
 
 class Echo:

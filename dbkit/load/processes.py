@@ -79,9 +79,9 @@ class Processes:
             answered.add(msg.data["client_id"])
 
     def _wait(self, what: str, is_so: Callable[[], bool], timeout_s: float) -> None:
-        until_s = time.perf_counter() + timeout_s
+        until_at_s = time.perf_counter() + timeout_s
         while not is_so():
-            if time.perf_counter() > until_s:
+            if time.perf_counter() > until_at_s:
                 logger.warning("timed out after %.0f s waiting for %s of a slot; continuing", timeout_s, what)
                 return
             gevent.sleep(POLL_S)

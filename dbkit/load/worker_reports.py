@@ -87,9 +87,9 @@ def _merge(context: LoadContext, runner: MasterRunner) -> None:
     def on_test_stopping(environment: Environment, **_: Any) -> None:
         sent.clear()
         runner.send_message(SEND_LAST_REPORT)
-        until_s = time.perf_counter() + (environment.stop_timeout or 0) + TIMEOUT_MARGIN_S
+        until_at_s = time.perf_counter() + (environment.stop_timeout or 0) + TIMEOUT_MARGIN_S
         while missing := {client.id for client in runner.clients.spawning + runner.clients.running} - sent:
-            if time.perf_counter() > until_s:
+            if time.perf_counter() > until_at_s:
                 logger.warning("%d workers did not send their last report: their last pages are missing", len(missing))
                 break
             gevent.sleep(POLL_S)

@@ -31,8 +31,8 @@ class OpenTimes:
     @contextmanager
     def counted(self, request_type: str, name: str) -> Iterator[None]:
         """Count the block's time, warm-up and last pages included, for that line and for all together."""
-        began_s = time.perf_counter()
-        self._open = {(request_type, name): began_s, None: began_s}
+        began_at_s = time.perf_counter()
+        self._open = {(request_type, name): began_at_s, None: began_at_s}
         try:
             yield
         finally:
@@ -47,8 +47,8 @@ class OpenTimes:
 
     def seconds(self, line: tuple[str, str] | None) -> float:
         """So far; 0 where the gate was never open for it."""
-        since_s = self._open.get(line)
-        return self._seconds[line] + (0.0 if since_s is None else time.perf_counter() - since_s)
+        since_at_s = self._open.get(line)
+        return self._seconds[line] + (0.0 if since_at_s is None else time.perf_counter() - since_at_s)
 
 
 def divide_by_open_time() -> None:
