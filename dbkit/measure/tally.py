@@ -1,7 +1,7 @@
 """Page costs added up: counts, parts, and the distribution of response times at three significant digits.
 
-Tallies of parts of a load, such as those of several workers, merge in any order to the tally of the whole. Which
-pages go into which tally is left to the callers.
+Tallies of parts of a load, such as those of several workers, merge in any order to the tally of all of it. Callers
+decide which pages belong in which tally.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
+
+from msgspec import convert, to_builtins
 
 from dbkit.measure.cost import COUNTS, PARTS
 
@@ -134,30 +136,10 @@ class Tally:
 
     def as_message(self) -> dict[str, Any]:
         """All of it in plain values, for sending."""
-        return {
-            "pages": self.pages,
-            "failures": self.failures,
-            "unfinished": self.unfinished,
-            "think_ms": self.think_ms,
-            "failed_ms": self.failed_ms,
-            "page_equivalents": self.page_equivalents,
-            "sums": dict(self.sums),
-            "parts_ms": dict(self.parts_ms),
-            "response": [dict(self.response.counts), self.response.sum_ms, self.response.max_ms],
-        }
+        message: dict[str, Any] = to_builtins(self)
+        return message
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Tally:
-        """What `as_message` was made of."""
-        counts, sum_ms, max_ms = message["response"]
-        return cls(
-            pages=message["pages"],
-            failures=message["failures"],
-            unfinished=message["unfinished"],
-            think_ms=message["think_ms"],
-            failed_ms=message["failed_ms"],
-            page_equivalents=message["page_equivalents"],
-            sums=Counter(message["sums"]),
-            parts_ms=Counter(message["parts_ms"]),
-            response=Distribution(Counter(counts), sum_ms, max_ms),
-        )
+        """The tally that `as_message` was made of."""
+        return convert(message, cls, dec_hook=lambda counter, counts: Counter(counts))
