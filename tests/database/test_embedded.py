@@ -26,7 +26,7 @@ import pytest
 
 import dbkit.database.embedded
 
-REPOSITORY = Path(dbkit.database.embedded.__file__).parents[2]
+REPOSITORY = Path(dbkit.database.embedded.__file__).parents[3]
 SITE_PACKAGES = Path(psutil.__file__).parent.parent
 DEADLINE_S = 60
 NOBODY, SOMEBODY_ELSE = 65534, 65533
@@ -107,7 +107,7 @@ def start(
 
 
 def error(folder: Path, **how: Any) -> str:
-    """The one line that somebody reads for whom the server cannot be had."""
+    """The one line of a user's mistake or of a server that does not start."""
     process = start(folder, USER, **how)
     out, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, out) == (1, "")
@@ -167,12 +167,14 @@ def kill(processes: list[psutil.Process]) -> None:
 
 
 def supervisor(folder: Path) -> psutil.Process:
-    (found,) = [process for process in processes(folder) if "dbkit.database.embedded" in process.info["cmdline"]]
+    (found,) = [
+        process for process in processes(folder) if "dbkit.database.embedded.supervisor" in process.info["cmdline"]
+    ]
     return found
 
 
 def locked(folder: Path, how: int) -> bool:
-    """Whether somebody holds the users' lock in a way that keeps us from taking it so."""
+    """Whether another process holds the users' lock, so that it cannot be taken in this way."""
     with (folder / "users.lock").open("r+") as lock:
         try:
             fcntl.flock(lock, how | fcntl.LOCK_NB)
@@ -330,14 +332,14 @@ def test_when_all_were_killed_the_server_stops_cleanly(user: Callable[..., User]
     assert "database system is shut down" in (folder / "server.log").read_text().splitlines()[-1]
 
 
-def test_who_comes_while_the_server_is_being_stopped_gets_a_working_one(
+def test_a_user_that_comes_while_the_server_is_being_stopped_gets_a_working_one(
     user: Callable[..., User], folder: Path
 ) -> None:
     first = user(folder)
     run, server = started(first.line()), postmaster(folder)
     server.suspend()
     first.kill()
-    until(lambda: locked(folder, fcntl.LOCK_SH))  # the supervisor is at it
+    until(lambda: locked(folder, fcntl.LOCK_SH))  # the supervisor is stopping it
     second = user(folder)
     until(lambda: str(folder / "users.lock") in [file.path for file in psutil.Process(second.pid).open_files()])
     server.resume()
@@ -376,7 +378,7 @@ def test_a_server_without_users_or_supervisor_is_taken_over_and_stopped(
     until(lambda: stopped(folder))
 
 
-def test_a_supervisor_that_is_told_to_end_takes_the_server_with_it(user: Callable[..., User], folder: Path) -> None:
+def test_a_supervisor_that_is_terminated_stops_the_server(user: Callable[..., User], folder: Path) -> None:
     user(folder).line()
     supervisor(folder).terminate()
     until(lambda: not [p for p in processes(folder) if "-c" not in p.info["cmdline"]])
@@ -397,7 +399,7 @@ def test_leftovers_of_a_crashed_machine_do_no_harm(user: Callable[..., User], fo
     first = user(folder)
     url = first.line()
     query(url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    supervisor(folder).kill()  # first, lest it clean up
+    supervisor(folder).kill()  # first, so that it cannot clean up
     first.kill()
     server = postmaster(folder)
     kill([*server.children(), server])
@@ -419,7 +421,7 @@ def test_leftovers_of_a_crashed_machine_do_no_harm(user: Callable[..., User], fo
 
 
 @pytest.mark.parametrize("reached", ["PG_VERSION", "global/pg_control"])
-def test_a_cluster_half_made_is_made_anew(user: Callable[..., User], new: Path, reached: str) -> None:
+def test_a_cluster_half_made_is_made_again(user: Callable[..., User], new: Path, reached: str) -> None:
     first = user(new)
     until((new / "data.new" / reached).exists)
     supervisor(new).kill()
@@ -533,7 +535,7 @@ def test_another_user_of_the_machine_cannot_connect(user: Callable[..., User], f
 
 
 def knock(sockets: Path, uid: int) -> str:
-    """What the user `uid` meets who connects to the socket."""
+    """The outcome where the user `uid` connects to the socket."""
     program = """
 import os, socket, sys
 os.setgroups([]), os.setgid(int(sys.argv[2])), os.setuid(int(sys.argv[2]))
