@@ -1,6 +1,6 @@
-"""The dataset from the command line: make it, replace it, check it. `python seed.py --help` tells how.
+"""The command line of the dataset: make it, replace it, check it. See `python seed.py --help`.
 
-All of the work is `dbkit.todo.dataset`'s.
+The work is done in `dbkit.todo.dataset`.
 """
 
 import argparse
@@ -19,30 +19,30 @@ from dbkit.output.terminal import progress_bar
 from dbkit.todo.dataset import OnProgress, Shape, check, create
 
 QUIET_ROWS = 1_000_000
-"""Up to so many rows nothing is said meanwhile where output is piped: it takes seconds."""
+"""Up to this number of rows, which take seconds, no progress is reported where output is piped."""
 
 
 def main() -> None:
     options = _parse()
-    # only what was said: a check compares just that, and making takes the rest from the default
+    # only the options given: a check compares these alone, and making takes the others from the default
     asked = {field.name: getattr(options, field.name) for field in fields(Shape) if field.name in options}
     shape = Shape(**asked)
     database = options.database_url or find_database()
     if options.check:
         found = check(database)
         if differing := [name for name, value in asked.items() if getattr(found, name) != value]:
-            raise DbkitError(f"{database} holds {found}, which differs in {' and '.join(differing)}; see --reset")
-        print(f"{database} is whole: {found}")
+            raise DbkitError(f"{database} has {found}, which differs in {' and '.join(differing)}: see --reset")
+        print(f"{database}: every row is right: {found}")
     elif _create(database, shape, options.reset):
         print(f"seeded {database}: {shape}")
     else:
-        print(f"{database} holds {shape} already; nothing to do")
+        print(f"{database} already has {shape}: nothing to do")
 
 
 def _create(database: DatabaseUrl, shape: Shape, reset: bool) -> bool:
     console = Console(stderr=True)
     if not console.is_interactive:
-        return create(database, shape, replace=reset, on_progress=_tell_tenths())
+        return create(database, shape, replace=reset, on_progress=_report_tenths())
     with progress_bar(console) as progress:
         task = progress.add_task("rows", total=None)
 
@@ -52,21 +52,21 @@ def _create(database: DatabaseUrl, shape: Shape, reset: bool) -> bool:
         return create(database, shape, replace=reset, on_progress=show)
 
 
-def _tell_tenths() -> OnProgress:
-    """A line to standard error for each tenth of the rows that is done, where there are many."""
-    told = 0
+def _report_tenths() -> OnProgress:
+    """Write a line to standard error for each tenth of the rows that is done, where there are many."""
+    reported = 0
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told
+    def report(done: int, total: int) -> None:
+        nonlocal reported
         tenths = done * 10 // total
-        if total > QUIET_ROWS and tenths > told:
-            told = tenths
+        if total > QUIET_ROWS and tenths > reported:
+            reported = tenths
             print(
                 f"{done:,} of {total:,} rows" if done < total else f"{total:,} rows; now keys and indexes",
                 file=sys.stderr,
             )
 
-    return tell
+    return report
 
 
 def _parse() -> argparse.Namespace:
@@ -74,13 +74,13 @@ def _parse() -> argparse.Namespace:
     parser = ArgumentParser(
         prog="seed.py",
         description="Make the dataset that pages are read from, in a database schema of its own. "
-        "One of the asked shape that is there already is left alone.",
+        "A dataset of the same shape that exists already is not changed.",
     )
     group = parser.add_argument_group("shape", argument_default=argparse.SUPPRESS)
     group.add_argument("--users", type=integer(1), metavar="<number>", help=f"default {default.users}")
-    group.add_argument("--todos", type=integer(1), metavar="<number>", help=f"of each user; default {default.todos}")
+    group.add_argument("--todos", type=integer(1), metavar="<number>", help=f"for each user; default {default.todos}")
     group.add_argument(
-        "--comments", type=integer(0), metavar="<number>", help=f"on each todo; default {default.comments}"
+        "--comments", type=integer(0), metavar="<number>", help=f"for each todo; default {default.comments}"
     )
     group.add_argument(
         "--no-indexes",
@@ -93,9 +93,11 @@ def _parse() -> argparse.Namespace:
     mode.add_argument(
         "--reset",
         action="store_true",
-        help="replace a dataset of another shape or a damaged one; never what seed.py did not make",
+        help="replace a dataset that has another shape or is damaged; never one that seed.py did not make",
     )
-    mode.add_argument("--check", action="store_true", help="compare every row with what it should be, change nothing")
+    mode.add_argument(
+        "--check", action="store_true", help="compare every row with what it should be, and change nothing"
+    )
     options: argparse.Namespace = parser.parse_args()
     return options
 

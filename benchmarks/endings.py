@@ -24,7 +24,7 @@ from dbkit.cli.options import OPTIONS
 from dbkit.cli.values import integer
 from dbkit.database.engines import find_database, make_async_engine, make_engine
 from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, Settings
-from dbkit.database.stacks import ASYNC_STACKS, Stack
+from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
 from dbkit.measure.cost import PageCost
 from dbkit.measure.machine import read_machine
@@ -32,7 +32,7 @@ from dbkit.measure.tally import Tally
 from dbkit.paging import DEFAULT_PAGE_SIZE, joined, read_page, read_page_async
 from dbkit.todo.dataset import read_shape
 
-Side = tuple[Stack, Settings]
+Side = tuple[str, Settings]
 ReadPages = Callable[[list[int], Tally], None]
 """Reads the pages, so many at a time, into the tally."""
 
@@ -53,7 +53,7 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
     names = {name: side for name, side in _sides(concurrency)}
     readers = {name: _reader(database, side, concurrency) for name, side in names.items()}
     tallies = {name: Tally() for name in names}
-    observations: dict[Stack, list[Observation]] = {stack: [] for stack in BENCH_STACKS}
+    observations: dict[str, list[Observation]] = {stack: [] for stack in BENCH_STACKS}
     chosen = random.Random(1)
     for number in range(rounds + 1):
         for name in chosen.sample(sorted(names), len(names)):
@@ -62,7 +62,7 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
             after = read_machine()
             if number == 0:
                 continue  # connections opened, statements prepared
-            seconds = after.at_s - before.at_s
+            seconds = after.at - before.at
             _, steal, _ = after.shares_since(before)
             observations[names[name][0]].append(Observation(name, number, turn.pages / seconds, steal))
             tallies[name].merge(turn)
@@ -88,20 +88,20 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
 def _sides(concurrency: int) -> list[tuple[str, Side]]:
     sides: list[tuple[str, Side]] = []
     for stack, end, close in itertools.product(BENCH_STACKS, PAGE_ENDS, SESSION_CLOSES):
-        if stack not in ASYNC_STACKS and close == "finally":
+        if not STACKS[stack].is_async and close == "finally":
             continue
-        how = f" + {close}" if stack in ASYNC_STACKS else ""
+        how = f" + {close}" if STACKS[stack].is_async else ""
         sides.append((f"{stack}: {end}{how}", (stack, Settings(pool_size=concurrency, end=end, close=close))))
     return sides
 
 
 def _reader(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
-    return _tasks(database, side, concurrency) if side[0] in ASYNC_STACKS else _threads(database, side, concurrency)
+    return (_tasks if STACKS[side[0]].is_async else _threads)(database, side, concurrency)
 
 
 def _threads(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
-    settings = side[1]
-    engine = make_engine(database, settings)
+    stack, settings = side
+    engine = make_engine(database, settings, stack)
 
     def read_pages(pages: list[int], tally: Tally) -> None:
         left, lock = iter(pages), threading.Lock()
@@ -130,7 +130,7 @@ def _threads(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
 def _tasks(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
     stack, settings = side
     loop = asyncio.new_event_loop()
-    engine = make_async_engine(database, stack, settings)
+    engine = make_async_engine(database, settings, stack)
 
     async def work(pages: list[int], tally: Tally) -> None:
         left = iter(pages)

@@ -43,9 +43,9 @@ from sqlalchemy.orm import Session
 from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.values import integer
 from dbkit.database.engines import find_database
-from dbkit.database.meter import MeteredQueuePool, meter
+from dbkit.database.meter import meter
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import STACKS, Stack
+from dbkit.database.stacks import STACKS, stacks_of
 from dbkit.database.url import DatabaseUrl
 from dbkit.load.context import context_of
 from dbkit.load.loop_thread import LoopThread
@@ -130,8 +130,7 @@ def page_in_engine(database: DatabaseUrl, rounds: int) -> Differences:
 
         return use_a_connection
 
-    pool = MeteredQueuePool
-    with engine_on(database, metered=False) as bare, engine_on(database, metered=False, pool=pool) as metered:
+    with engine_on(database, metered=False) as bare, engine_on(database, metered=False) as metered:
         for engine in (bare, metered):
             # opens a transaction, which then stays open, as the ROLLBACKs of a page would find it
             with engine.connect() as connection:
@@ -142,7 +141,7 @@ def page_in_engine(database: DatabaseUrl, rounds: int) -> Differences:
             return measure(session_on(metered), session_on(bare), 500, rounds, "a page in the engine")
 
 
-def statement(database: DatabaseUrl, stack: Stack, rounds: int) -> Differences:
+def statement(database: DatabaseUrl, stack: str, rounds: int) -> Differences:
     def differences(connection: Connection) -> Differences:
         dialect = connection.dialect
         cursor = connection.connection.cursor()
@@ -161,15 +160,15 @@ def statement(database: DatabaseUrl, stack: Stack, rounds: int) -> Differences:
             )
 
     async def differences_in_loop() -> Differences:
-        dialect = "asyncpg" if stack == "asyncpg" else "psycopg_async"
-        engine = create_async_engine(f"postgresql+{dialect}://", connect_args=database.connect_args(stack, Settings()))
+        arguments = STACKS[stack].connect_args(database, Settings())
+        engine = create_async_engine(f"{STACKS[stack].dialect}://", connect_args=arguments)
         try:
             async with engine.connect() as connection:
                 return await connection.run_sync(differences)
         finally:
             await engine.dispose()
 
-    if stack == "psycopg":
+    if not STACKS[stack].is_async:
         with engine_on(database, metered=False) as engine, engine.connect() as connection:
             return differences(connection)
     thread = LoopThread()
@@ -196,13 +195,10 @@ def real_page(database: DatabaseUrl, function: PageFunction, rounds: int) -> Dif
 
 
 @contextmanager
-def engine_on(database: DatabaseUrl, *, metered: bool, pool: Any = None) -> Iterator[Engine]:
+def engine_on(database: DatabaseUrl, *, metered: bool) -> Iterator[Engine]:
     """An engine as `dbkit.database.engines.make_engine` makes it, metered or not."""
-    engine = create_engine(
-        "postgresql+psycopg://",
-        connect_args=database.connect_args("psycopg", Settings()),
-        poolclass=pool or (MeteredQueuePool if metered else None),
-    )
+    stack = STACKS["psycopg"]
+    engine = create_engine(f"{stack.dialect}://", connect_args=stack.connect_args(database, Settings()))
     if metered:
         meter(engine)
     try:
@@ -228,7 +224,7 @@ def main() -> None:
     table.add_row("a page in Locust", *in_words(in_locust))
     table.add_row("a page in the engine", *in_words(in_engine))
     table.add_row("a page", *in_words(in_all, PAGE_AIM_US))
-    for stack in (stack for stack in STACKS if stack != "psycopg-threads"):  # metered as psycopg
+    for stack in stacks_of("greenlets", "tasks"):  # threads are metered as greenlets
         table.add_row(f"a statement, {stack}", *in_words(statement(database, stack, rounds), STATEMENT_AIM_US))
     for function, statements in ((joined, 1), (lazy, 1 + DEFAULT_PAGE_SIZE)):
         title = f"to check: a real page, {statements} statements"

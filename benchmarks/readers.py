@@ -31,7 +31,7 @@ import uvloop
 from dbkit.cli.arguments import ArgumentParser
 from dbkit.cli.options import add_options, read_settings
 from dbkit.database.engines import find_database, make_async_engine, make_engine
-from dbkit.database.stacks import ASYNC_STACKS, Stack
+from dbkit.database.stacks import STACKS
 from dbkit.errors import DbkitError
 from dbkit.measure.machine import read_machine
 from dbkit.paging import STRATEGIES, read_page, read_page_async
@@ -81,9 +81,9 @@ ReadFor = Callable[[float], Slot]
 
 
 @contextmanager
-def bare_reader(stack: Stack, strategy: str, users: int) -> Iterator[ReadFor]:
+def bare_reader(stack: str, strategy: str, users: int) -> Iterator[ReadFor]:
     """A process of so many bare readers, for the length of the block."""
-    patched = PATCHED if stack == "psycopg" else ()
+    patched = PATCHED if STACKS[stack].concurrency == "greenlets" else ()
     with reader([*patched, MODULE, stack, strategy, str(users)], users) as read_for:
         yield read_for
 
@@ -123,7 +123,7 @@ def reader(module: Sequence[str], users: int) -> Iterator[ReadFor]:
         yield read_for
 
 
-def user_class(stack: Stack, strategy: str) -> str:
+def user_class(stack: str, strategy: str) -> str:
     """The name of the class in `locustfiles/users.py` that reads the same pages through Locust."""
     return stack.title().replace("-", "") + strategy.title()
 
@@ -147,19 +147,19 @@ def shared_options() -> argparse.Namespace:
     return options
 
 
-def _serve(stack: Stack, strategy: str, users: int) -> None:
+def _serve(stack: str, strategy: str, users: int) -> None:
     options = shared_options()
     pages = read_shape(find_database()).pages(options.page_size)
     numbers = [cycle(range(pages)) for _ in range(users)]
-    if stack in ASYNC_STACKS:
+    if STACKS[stack].is_async:
         _serve_tasks(stack, strategy, options, numbers)
     else:
         _serve_sync(stack, strategy, options, numbers)
 
 
-def _serve_sync(stack: Stack, strategy: str, options: argparse.Namespace, users: Sequence[Iterator[int]]) -> None:
+def _serve_sync(stack: str, strategy: str, options: argparse.Namespace, users: Sequence[Iterator[int]]) -> None:
     settings, function = read_settings(options), STRATEGIES[strategy]
-    engine = make_engine(find_database(), settings)
+    engine = make_engine(find_database(), settings, stack)
 
     def user(pages: Iterator[int], until_s: float, pages_ms: list[float]) -> None:
         while (began_s := time.perf_counter()) < until_s:
@@ -180,9 +180,9 @@ def _serve_sync(stack: Stack, strategy: str, options: argparse.Namespace, users:
     engine.dispose()
 
 
-def _serve_tasks(stack: Stack, strategy: str, options: argparse.Namespace, users: Sequence[Iterator[int]]) -> None:
+def _serve_tasks(stack: str, strategy: str, options: argparse.Namespace, users: Sequence[Iterator[int]]) -> None:
     settings, function = read_settings(options), STRATEGIES[strategy]
-    engine = make_async_engine(find_database(), stack, settings)
+    engine = make_async_engine(find_database(), settings, stack)
 
     async def user(pages: Iterator[int], until_s: float, pages_ms: list[float]) -> None:
         while (began_s := time.perf_counter()) < until_s:
@@ -200,4 +200,4 @@ def _serve_tasks(stack: Stack, strategy: str, options: argparse.Namespace, users
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]
+    _serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -33,14 +33,14 @@ from dbkit.analysis.verdict import MIN_ROUNDS, PAGES_PER_S, Comparison, Observat
 from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.values import duration, integer
 from dbkit.database.engines import find_database
-from dbkit.database.stacks import STACKS, Stack
+from dbkit.database.stacks import STACKS
 from dbkit.errors import DbkitError
 from dbkit.output.terminal import output_console
 from dbkit.paging import STRATEGIES
 from dbkit.todo.dataset import read_shape
 
 PROG = "python -m benchmarks.stacks"
-REFERENCE: Stack = "psycopg"
+REFERENCE: str = "psycopg"
 STRATEGIES_READ = ("joined", "core", "lazy")
 
 
@@ -80,13 +80,13 @@ def _measure(strategy: str, options: argparse.Namespace) -> tuple[Mapping[str, C
 
 def _bare(strategy: str, turn: int, options: argparse.Namespace) -> list[Observation]:
     """What bare readers did in one turn."""
-    slots: dict[Stack, list[Slot]] = {stack: [] for stack in STACKS}
+    slots: dict[str, list[Slot]] = {stack: [] for stack in STACKS}
     with ExitStack() as readers:
         read_for = {stack: readers.enter_context(bare_reader(stack, strategy, options.users)) for stack in STACKS}
         for read in read_for.values():
             read(options.slot_time)
         for _ in range(options.rounds):
-            for stack in random.sample(STACKS, len(STACKS)):
+            for stack in random.sample([*STACKS], len(STACKS)):
                 slots[stack].append(read_for[stack](options.slot_time))
     together = {stack: Slot.together(its_slots) for stack, its_slots in slots.items()}
     return [Observation(stack, turn, slot.pages / slot.seconds, slot.steal) for stack, slot in together.items()]

@@ -38,7 +38,7 @@ from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.values import duration, integer
 from dbkit.database.engines import find_database
 from dbkit.database.server import ServerProcesses
-from dbkit.database.stacks import STACKS, Stack
+from dbkit.database.stacks import STACKS
 from dbkit.measure.machine import CORES, read_machine
 from dbkit.output.terminal import output_console
 from dbkit.paging import STRATEGIES
@@ -83,7 +83,7 @@ FIGURES = (
     Figure("p95", response_time("p95"), at_most=1.15),
 )
 
-Slots = dict[tuple[Stack, str], list[Slot]]
+Slots = dict[tuple[str, str], list[Slot]]
 """What each stack and side did in each round."""
 
 
@@ -171,7 +171,7 @@ def _busy_s(server: ServerProcesses | None) -> float:
 
 
 @contextmanager
-def _locust_reader(stack: Stack, strategy: str, users: int) -> Iterator[ReadFor]:
+def _locust_reader(stack: str, strategy: str, users: int) -> Iterator[ReadFor]:
     command = [*PATCHED, "benchmarks.through_locust", "--serve", stack, strategy, str(users)]
     with reader(command, users) as read_for:
         yield read_for
@@ -180,7 +180,7 @@ def _locust_reader(stack: Stack, strategy: str, users: int) -> Iterator[ReadFor]
 SIDES = {BARE: bare_reader, LOCUST: _locust_reader}
 
 
-def _serve_locust(stack: Stack, strategy: str, users: str) -> None:
+def _serve_locust(stack: str, strategy: str, users: str) -> None:
     import locust.main  # patches the process: before all that dbkit.load imports
     from gevent.fileobject import FileObject
     from locust.env import Environment
@@ -238,7 +238,7 @@ def _parse() -> argparse.Namespace:
         "environment, as DBKIT_END=commit.",
     )
     parser.add_argument("--users", type=integer(1), nargs="+", default=USERS, help="default 1 10 50")
-    parser.add_argument("--stacks", choices=STACKS, nargs="+", default=STACKS, help="default all")
+    parser.add_argument("--stacks", choices=STACKS, nargs="+", default=[*STACKS], help="default all")
     parser.add_argument("--strategies", choices=tuple(STRATEGIES), nargs="+", default=STRATEGIES_READ)
     parser.add_argument("--rounds", type=integer(MIN_ROUNDS), default=10, metavar="<number>", help="default 10")
     parser.add_argument("--slots", type=integer(1), default=5, metavar="<number>", help="in a round; default 5")

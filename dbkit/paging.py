@@ -1,8 +1,8 @@
-"""The contract of a page function, how one is called, and those of the todo list by name.
+"""The contract of a page function, how one is called, and the page functions of the todo list.
 
-A page function is `(session, page, page_size) -> rendered page`, a plain function on a `Session`. It serves the sync
-and the async stacks alike: `read_page_async` runs it through `AsyncSession.run_sync`, so that all stacks do the same
-work. Which engine the session uses is `dbkit.database`'s; timing and repeating pages is left to the callers.
+A page function is `(session, page, page_size) -> rendered page`, a plain function on a `Session`. Sync and async stacks
+use the same one: `read_page_async` runs it through `AsyncSession.run_sync`, so that all stacks do the same work. For
+the engine under the session see `dbkit.database`; timing and repeating pages is left to the callers.
 
 Pages are numbered from 0. A page past the end is empty; the last one may be short.
 """

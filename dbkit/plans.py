@@ -1,8 +1,8 @@
-"""What SQL a page function sends, and how the server ran it: EXPLAIN (ANALYZE, BUFFERS) of each of its statements.
+"""Explains what a page function sends: EXPLAIN (ANALYZE, BUFFERS) of each of its statements.
 
-Asked once, after a load test. Each page is read in a transaction of its own, its statements are explained in that same
-transaction, and all of it is rolled back. What pages cost under load is `dbkit.measure.cost`'s; showing plans is the
-outputs'.
+It is done once, after a load test. Each page is read in a transaction of its own, its statements are explained in the
+same transaction, and then it is rolled back. For what pages cost under load see `dbkit.measure.cost`; showing plans is
+left to the outputs.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from dbkit.paging import AsyncPageFunction, PageFunction
 STATEMENT_TIMEOUT_S = 5
 """How long the server lets a statement run here, where the settings allow more."""
 BUDGET_S = 15
-"""How long all of it may take: it is done when a load test is over, and somebody waits."""
+"""How long all of them may take together: the user waits for it after a load test."""
 
 _Sent = list[tuple[str, Any]]
 """SQL and parameters of each execution, in order."""
 
 
-_now_s = time.monotonic
+_now = time.monotonic
 
 
 def _asyncio_run(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -54,7 +54,7 @@ def explain_pages(
     page_size: int,
     run: Callable[[Callable[[], Coroutine[Any, Any, None]]], None] = _asyncio_run,
 ) -> list[dict[str, Any]]:
-    """Explain the middle ("typical") and the last of `pages` pages by each function; where they are one, only that one.
+    """Explain the middle ("typical") and the last of `pages` pages by each function; once where they are the same page.
 
     `functions` are by strategy. Plain ones are read by psycopg; those that are `async def` by its async side, in the
     loop that `run` runs coroutines in: asyncio's own by default, which a process that gevent has patched cannot use.
@@ -66,14 +66,14 @@ def explain_pages(
     not explain such a statement (SET) or not a second time (an INSERT whose key is there by now). A statement may take
     `STATEMENT_TIMEOUT_S`, all of them together `BUDGET_S`; what takes longer is noted.
 
-    Nothing stays of what a page writes, even if its function commits, but sequences do advance; a COMMIT that is sent
-    as text is beyond reach. Raises DbkitError where the database cannot be connected to.
+    What a page writes is rolled back, even if its function commits, but sequences do advance, and a COMMIT that is sent
+    as text cannot be undone. Raises DbkitError where the database cannot be connected to.
     """
     check_server(database)
     if settings.end == "autocommit":
         settings = replace(settings, end="rollback")
     numbers = {"typical": pages // 2} | ({"last": pages - 1} if pages > 2 else {})
-    deadline_s = _now_s() + BUDGET_S
+    deadline = _now() + BUDGET_S
     entries: list[dict[str, Any]] = []
     for strategy, function in functions.items():
         for which, page in numbers.items():
@@ -81,9 +81,9 @@ def explain_pages(
             entries.append(entry)
             if inspect.iscoroutinefunction(function):
                 awaited = cast(AsyncPageFunction, function)
-                run(partial(_explain_async_page, entry, database, settings, awaited, page_size, deadline_s))
+                run(partial(_explain_async_page, entry, database, settings, awaited, page_size, deadline))
             else:
-                _explain_page(entry, database, settings, cast(PageFunction, function), page_size, deadline_s)
+                _explain_page(entry, database, settings, cast(PageFunction, function), page_size, deadline)
     return entries
 
 
@@ -93,12 +93,12 @@ def _explain_page(
     settings: Settings,
     function: PageFunction,
     page_size: int,
-    deadline_s: float,
+    deadline: float,
 ) -> None:
     engine = make_engine(database, settings)
     try:
         with _noting(entry), engine.connect() as connection:
-            sent = _begin(connection, settings, deadline_s)
+            sent = _begin(connection, settings, deadline)
             with Session(connection, join_transaction_mode="create_savepoint") as session:
                 function(session, entry["page"], page_size)
                 if settings.end == "commit":
@@ -114,13 +114,13 @@ async def _explain_async_page(
     settings: Settings,
     function: AsyncPageFunction,
     page_size: int,
-    deadline_s: float,
+    deadline: float,
 ) -> None:
-    engine = make_async_engine(database, "psycopg-async", settings)
+    engine = make_async_engine(database, settings, "psycopg-async")
     try:
         with _noting(entry):
             async with engine.connect() as connection:
-                sent = await connection.run_sync(_begin, settings, deadline_s)
+                sent = await connection.run_sync(_begin, settings, deadline)
                 async with AsyncSession(connection, join_transaction_mode="create_savepoint") as session:
                     await function(session, entry["page"], page_size)
                     if settings.end == "commit":
@@ -132,17 +132,17 @@ async def _explain_async_page(
 
 @contextmanager
 def _noting(entry: dict[str, Any]) -> Iterator[None]:
-    """Note why a page has no statements, so that the others are still explained. Kills are no `Exception`."""
+    """Note why a page has no statements, so that the others are still explained. A kill is no `Exception`."""
     try:
         yield
     except Exception as error:
-        entry.update(statements=[], note=_reason(error))
+        entry.update(statements=[], note=_one_line(error))
 
 
-def _begin(connection: Connection, settings: Settings, deadline_s: float) -> _Sent:
-    """Begin the transaction that the session joins by a savepoint, and so can neither commit nor end.
+def _begin(connection: Connection, settings: Settings, deadline: float) -> _Sent:
+    """Begin the transaction that the session joins by a savepoint, so that the session cannot commit or end it.
 
-    Closing the connection rolls it back. What is executed from here on is added to the list returned.
+    Closing the connection rolls it back. Each statement executed from now on is added to the list that is returned.
     """
     connection.begin()
     timeout_s = min(settings.statement_timeout_s or STATEMENT_TIMEOUT_S, STATEMENT_TIMEOUT_S)
@@ -151,7 +151,7 @@ def _begin(connection: Connection, settings: Settings, deadline_s: float) -> _Se
 
     @event.listens_for(connection, "before_cursor_execute")
     def add(_: Connection, cursor: object, sql: str, parameters: Any, context: object, executemany: bool) -> None:
-        if _now_s() > deadline_s:
+        if _now() > deadline:
             raise TimeoutError(f"the strategies' statements together took longer than {BUDGET_S} s")
         if " sa_savepoint_" not in sql:  # the session's own, and those of `begin_nested`
             sent.append((sql, parameters[0] if isinstance(parameters, list) else parameters))
@@ -180,13 +180,13 @@ def _plan(connection: Connection, sql: str, parameters: Any) -> dict[str, Any]:
             lines = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS) {sql}", parameters).scalars().all()
             savepoint.rollback()
     except (SQLAlchemyError, TimeoutError) as error:
-        return {"plan": None, "execution_ms": None, "note": f"no plan: {_reason(error)}"}
+        return {"plan": None, "execution_ms": None, "note": f"no plan: {_one_line(error)}"}
     execution = re.fullmatch(r"Execution Time: (\S+) ms", lines[-1])
     return {"plan": "\n".join(lines), "execution_ms": float(execution[1]) if execution else None, "note": None}
 
 
-def _reason(error: Exception) -> str:
-    """One line: the driver's error rather than SQLAlchemy's, which shows the SQL; of the server's words the first."""
+def _one_line(error: Exception) -> str:
+    """The class and the first line of an error; the driver's rather than SQLAlchemy's, which shows the SQL."""
     cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     lines = str(cause).strip().splitlines()
     return ": ".join([type(cause).__name__, *lines[:1]])

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dbkit.database.engines import make_async_engine, make_engine
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import ASYNC_STACKS, Stack
+from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
 from dbkit.measure.cost import PageCost
 from dbkit.paging import PageFunction, RenderedPage, read_page, read_page_async
@@ -40,11 +40,11 @@ class StackEngine(Protocol):
 
 
 @contextmanager
-def open_stack(stack: Stack, url: str, settings: Settings = DEFAULT_SETTINGS) -> Iterator[StackEngine]:
+def open_stack(stack: str, url: str, settings: Settings = DEFAULT_SETTINGS) -> Iterator[StackEngine]:
     """An engine of `stack` on the database at `url`."""
     database = DatabaseUrl.parse(url)
-    if stack not in ASYNC_STACKS:
-        sync_engine = _Sync(database, settings)
+    if not STACKS[stack].is_async:
+        sync_engine = _Sync(database, stack, settings)
         try:
             yield sync_engine
         finally:
@@ -59,8 +59,8 @@ def open_stack(stack: Stack, url: str, settings: Settings = DEFAULT_SETTINGS) ->
 
 
 class _Sync:
-    def __init__(self, database: DatabaseUrl, settings: Settings) -> None:
-        self._engine = make_engine(database, settings)
+    def __init__(self, database: DatabaseUrl, stack: str, settings: Settings) -> None:
+        self._engine = make_engine(database, settings, stack)
         self._end = settings.end
 
     def read(self, function: PageFunction, page: int, page_size: int) -> tuple[RenderedPage, PageCost]:
@@ -85,9 +85,9 @@ class _Sync:
 
 
 class _Async:
-    def __init__(self, runner: asyncio.Runner, database: DatabaseUrl, stack: Stack, settings: Settings) -> None:
+    def __init__(self, runner: asyncio.Runner, database: DatabaseUrl, stack: str, settings: Settings) -> None:
         self._runner = runner
-        self._engine = make_async_engine(database, stack, settings)
+        self._engine = make_async_engine(database, settings, stack)
         self._end = settings.end
 
     def read(self, function: PageFunction, page: int, page_size: int) -> tuple[RenderedPage, PageCost]:

@@ -57,15 +57,15 @@ def explain(
 def assert_no_connections(url: str) -> None:
     """None but this one, once the server's processes have noticed: closing does not wait for that."""
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    until_s = time.monotonic() + DEADLINE_S
+    until = time.monotonic() + DEADLINE_S
     with psycopg.connect(url, autocommit=True) as connection:
         while (row := connection.execute(others).fetchone()) != (0,):
-            assert time.monotonic() < until_s, f"connections left open: {row}"
+            assert time.monotonic() < until, f"connections left open: {row}"
             time.sleep(0.02)
 
 
 def assert_explained(statement: dict[str, Any]) -> None:
-    """It has a plan that the server ran, and the time that the plan tells."""
+    """It has a plan that the server ran, and the time that the plan says."""
     assert statement["note"] is None, statement
     assert "actual" in statement["plan"]
     assert f"Execution Time: {statement['execution_ms']:.3f} ms" == statement["plan"].splitlines()[-1]
@@ -337,7 +337,7 @@ def test_what_takes_longer_than_all_may_take_together_is_noted(
         return []
 
     late_by_s = [0]
-    monkeypatch.setattr(plans, "_now_s", lambda: time.monotonic() + late_by_s[0])
+    monkeypatch.setattr(plans, "_now", lambda: time.monotonic() + late_by_s[0])
     over = f"TimeoutError: the strategies' statements together took longer than {plans.BUDGET_S} s"
     (entry,) = explain(seeded_url, slow_to_explain)
     late_by_s[0] = 0

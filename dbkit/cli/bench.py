@@ -19,13 +19,13 @@ import sqlalchemy.exc
 from dbkit.database.engines import make_async_engine, make_engine
 from dbkit.database.server import check_server
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import ASYNC_STACKS, Stack
+from dbkit.database.stacks import STACKS, stacks_of
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.paging import STRATEGIES, PageFunction, read_page, read_page_async
 
-BENCH_STACKS: tuple[Stack, ...] = ("psycopg-threads", *ASYNC_STACKS)
-"""The stacks that need no Locust: psycopg reads in threads, as there is no gevent here."""
+BENCH_STACKS = stacks_of("threads", "tasks")
+"""The stacks that need no gevent, and so no Locust."""
 
 ReadPages = Callable[[PageFunction], int]
 """Reads all pages, so many at a time, and returns how many todos they show."""
@@ -68,7 +68,7 @@ def check_connections(database: DatabaseUrl, workload: Workload) -> None:
         )
 
 
-def bench(database: DatabaseUrl, stack: Stack, strategies: Iterable[str], workload: Workload) -> Iterator[Timing]:
+def bench(database: DatabaseUrl, stack: str, strategies: Iterable[str], workload: Workload) -> Iterator[Timing]:
     """Time each of the strategies, by their names in `dbkit.paging.STRATEGIES`, on one of `BENCH_STACKS`.
 
     A strategy reads all the pages twice, and the second time counts: by then connections are open, statements prepared
@@ -76,7 +76,7 @@ def bench(database: DatabaseUrl, stack: Stack, strategies: Iterable[str], worklo
 
     Raises DbkitError where a page cannot be read.
     """
-    reader = _tasks(database, stack, workload) if stack in ASYNC_STACKS else _threads(database, workload)
+    reader = (_tasks if STACKS[stack].is_async else _threads)(database, stack, workload)
     with reader as read_pages:
         for strategy in strategies:
             function = STRATEGIES[strategy]
@@ -91,9 +91,9 @@ def bench(database: DatabaseUrl, stack: Stack, strategies: Iterable[str], worklo
 
 
 @contextmanager
-def _threads(database: DatabaseUrl, workload: Workload) -> Iterator[ReadPages]:
+def _threads(database: DatabaseUrl, stack: str, workload: Workload) -> Iterator[ReadPages]:
     settings = workload.settings
-    engine = make_engine(database, settings)
+    engine = make_engine(database, settings, stack)
     executor = ThreadPoolExecutor(workload.concurrency)
 
     def read_pages(function: PageFunction) -> int:
@@ -110,9 +110,9 @@ def _threads(database: DatabaseUrl, workload: Workload) -> Iterator[ReadPages]:
 
 
 @contextmanager
-def _tasks(database: DatabaseUrl, stack: Stack, workload: Workload) -> Iterator[ReadPages]:
+def _tasks(database: DatabaseUrl, stack: str, workload: Workload) -> Iterator[ReadPages]:
     settings = workload.settings
-    engine = make_async_engine(database, stack, settings)
+    engine = make_async_engine(database, settings, stack)
 
     async def read_all(function: PageFunction) -> int:
         semaphore = asyncio.Semaphore(workload.concurrency)

@@ -9,6 +9,7 @@ from typing import Any
 from dbkit.cli.bench import BENCH_STACKS, Workload, bench, check_connections
 from dbkit.cli.options import add_options, read_settings
 from dbkit.database.engines import find_database
+from dbkit.database.stacks import STACKS
 from dbkit.paging import STRATEGIES
 from dbkit.todo.dataset import read_shape
 
@@ -46,7 +47,7 @@ def _run(options: argparse.Namespace) -> None:
     elif options.concurrency > settings.pool_size:
         print(f"pages open connections and close them again: the pool keeps {settings.pool_size}; see --pool-size")
     for stack in [options.stack] if options.stack else BENCH_STACKS:
-        units = "threads" if stack == "psycopg-threads" else "asyncio tasks"
+        units = "asyncio tasks" if STACKS[stack].is_async else "threads"
         print(f"\n{stack}, {options.concurrency} {units}", flush=True)
         for timing in bench(database, stack, [options.strategy] if options.strategy else STRATEGIES, workload):
             print(timing, flush=True)

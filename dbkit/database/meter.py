@@ -1,8 +1,8 @@
 """Charges what an engine does to the page in progress: see `dbkit.measure.cost`.
 
-The methods of the engine's own dialect instance are wrapped, at about a microsecond a statement; engine events would
-cost several times that, do not show the start of the wait for a connection, and count a BEGIN and a ROLLBACK never
-sent. With no page in progress a metered engine does what it always did.
+Methods of the engine's own dialect and pool are wrapped, at about a microsecond a statement. Engine events would cost
+several times that, do not show when the wait for a connection began, and count a BEGIN and a ROLLBACK that are never
+sent. What a driver sends besides a statement is in `dbkit.database.drivers`.
 """
 
 from __future__ import annotations
@@ -10,186 +10,168 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
+from weakref import WeakSet
 
-from sqlalchemy import AsyncAdaptedQueuePool, Engine, QueuePool, event
+from sqlalchemy import Dialect, Engine, Pool, event
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from dbkit.database.drivers import MeteredDriver
+from dbkit.database.stacks import STACKS
+from dbkit.errors import DbkitError
 from dbkit.measure.cost import PageCost, current_cost
 
-
-class _MeteredGet(QueuePool):
-    """A queue pool that charges the wait for a connection to the page in progress."""
-
-    def _do_get(self) -> ConnectionPoolEntry:
-        cost = current_cost.get()
-        if cost is None or cost._in_pool:  # it calls itself where others took the connection that it had seen
-            return super()._do_get()
-        cost._in_pool = True
-        started_s, connect_s = perf_counter(), cost.connect_s
-        try:
-            return super()._do_get()
-        finally:
-            cost._in_pool = False
-            # what went into opening a connection is charged already, and is not waiting
-            cost.pool_s += perf_counter() - started_s - (cost.connect_s - connect_s)
+_metered: WeakSet[Dialect | Pool] = WeakSet()
 
 
-class MeteredQueuePool(_MeteredGet):
-    """`QueuePool`, metered: for sync engines."""
+def meter(engine: Engine | AsyncEngine) -> None:
+    """Charge what `engine` does from now on to the page in progress; with no page in progress it works as before.
 
+    It can be any engine on a driver of `dbkit.database.stacks`, with any pool. Metering it again changes nothing.
+    Raises DbkitError for another driver.
 
-class MeteredAsyncQueuePool(_MeteredGet, AsyncAdaptedQueuePool):
-    """`AsyncAdaptedQueuePool`, metered: for async engines."""
-
-
-def meter(engine: Engine) -> None:
-    """Charge what `engine` does to the page in progress. An async engine is metered by its `sync_engine`.
-
-    The wait for a connection is charged by the pool's class, one of those above.
+    Not counted are rows that a server-side cursor fetches later, and what is sent past SQLAlchemy by the driver's own
+    connection.
     """
-    dialect = engine.dialect
-    driver = _Asyncpg() if dialect.driver == "asyncpg" else _PsycopgAsync() if dialect.is_async else _Psycopg()
-    connect = dialect.connect
+    sync_engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    driver = _find_driver(sync_engine.dialect)
+    if sync_engine.dialect not in _metered:
+        _meter_dialect(sync_engine.dialect, driver)
+    if sync_engine.pool not in _metered:
+        _meter_pool(sync_engine.pool)
+        event.listen(sync_engine.pool, "connect", _finish_connecting)
 
-    def metered_connect(*args: Any, **kwargs: Any) -> Any:
+
+def _find_driver(dialect: Dialect) -> MeteredDriver:
+    for stack in STACKS.values():
+        if isinstance(dialect, stack.dialect_class) and dialect.is_async == stack.is_async:
+            return stack.driver
+    usable = ", ".join(dict.fromkeys(stack.dialect for stack in STACKS.values()))
+    raise DbkitError(f"cannot measure pages on {dialect.name}+{dialect.driver}: make the engine with one of {usable}")
+
+
+def _meter_pool(pool: Pool) -> None:
+    """Charge the wait for a connection, and the opening of one; also in pools that are made in place of this one."""
+    get, create, recreate = pool._do_get, pool._invoke_creator, pool.recreate
+
+    def metered_get() -> ConnectionPoolEntry:
+        cost = current_cost.get()
+        if cost is None or cost.in_pool:  # a queue pool calls it again where another page took the connection
+            return get()
+        cost.in_pool = True
+        connect_s, began_at = cost.connect_s, perf_counter()
+        try:
+            return get()
+        finally:
+            cost.in_pool = False
+            # what went into opening a connection is charged already, and is not waiting
+            cost.pool_s += perf_counter() - began_at - (cost.connect_s - connect_s)
+
+    def metered_create(record: ConnectionPoolEntry) -> Any:
         cost = current_cost.get()
         if cost is None:
-            return connect(*args, **kwargs)
-        cost._connecting_since_s = perf_counter()
+            return create(record)
+        cost.connecting_since = perf_counter()
         try:
-            return connect(*args, **kwargs)
+            return create(record)
         except BaseException:
-            _finish_connecting(cost)
+            _charge_connecting(cost)
             raise
 
-    def connected(dbapi_connection: Any, record: Any) -> None:
-        # the last of the "connect" listeners: those before it set the new connection up, and belong to opening it
-        cost = current_cost.get()
-        if cost is not None and cost._connecting_since_s is not None:
-            cost.connections += 1
-            _finish_connecting(cost)
-
-    def metered_statement(run: Callable[..., None]) -> Callable[..., None]:
-        def metered(cursor: Any, statement: str, *rest: Any) -> None:
-            cost = current_cost.get()
-            if cost is None or cost._connecting_since_s is not None:
-                return run(cursor, statement, *rest)
-            connection = driver.connection_of(cursor)
-            trips = 1 if driver.in_transaction(connection) else 1 + driver.begins(connection)
-            mark = driver.mark(connection, statement)
-            started_s = perf_counter()
-            try:
-                run(cursor, statement, *rest)
-            finally:
-                cost.db_s += perf_counter() - started_s
-                cost.statements += 1
-                cost.round_trips += trips + driver.prepares(connection, mark)
-            cost.rows += driver.rows(cursor)
-
-        return metered
-
-    def metered_end(run: Callable[[PoolProxiedConnection], None], trips: Callable[[Any], int]) -> Callable[..., None]:
-        def metered(dbapi_connection: PoolProxiedConnection) -> None:
-            cost = current_cost.get()
-            if cost is None or cost._connecting_since_s is not None:
-                return run(dbapi_connection)
-            connection = driver.plain(dbapi_connection)
-            if not driver.in_transaction(connection):
-                return run(dbapi_connection)  # sends nothing
-            cost.round_trips += trips(connection)
-            started_s = perf_counter()
-            try:
-                run(dbapi_connection)
-            finally:
-                cost.db_s += perf_counter() - started_s
-
-        return metered
+    def metered_recreate() -> Pool:
+        made = recreate()
+        _meter_pool(made)  # it takes over the listeners of this one
+        return made
 
     for name, method in {
-        "connect": metered_connect,
-        "do_execute": metered_statement(dialect.do_execute),
-        "do_execute_no_params": metered_statement(dialect.do_execute_no_params),
-        "do_executemany": metered_statement(dialect.do_executemany),
-        "do_commit": metered_end(dialect.do_commit, lambda connection: 1),
-        "do_rollback": metered_end(dialect.do_rollback, driver.rollback_trips),
+        "_do_get": metered_get,
+        "_invoke_creator": metered_create,
+        "recreate": metered_recreate,
+    }.items():
+        setattr(pool, name, method)
+    _metered.add(pool)
+
+
+def _finish_connecting(dbapi_connection: Any, record: Any) -> None:
+    # a listener of "connect": those before it set the new connection up, and belong to opening it
+    cost = current_cost.get()
+    if cost is not None and cost.connecting_since is not None:
+        cost.connections += 1
+        _charge_connecting(cost)
+
+
+def _charge_connecting(cost: PageCost) -> None:
+    assert cost.connecting_since is not None
+    cost.connect_s += perf_counter() - cost.connecting_since
+    cost.connecting_since = None
+
+
+def _meter_dialect(dialect: Dialect, driver: MeteredDriver) -> None:
+    """Charge statements, the ends of transactions, and SQLAlchemy's pre-pings."""
+    for name, method in {
+        "do_execute": _metered_statement(driver, dialect.do_execute),
+        "do_execute_no_params": _metered_statement(driver, dialect.do_execute_no_params),
+        "do_executemany": _metered_statement(driver, dialect.do_executemany),
+        "do_commit": _metered_end(driver, dialect.do_commit, lambda connection: 1),
+        "do_rollback": _metered_end(driver, dialect.do_rollback, driver.rollback_trips),
+        "do_ping": _metered_ping(driver, dialect.do_ping),
     }.items():
         setattr(dialect, name, method)
-    event.listen(engine, "connect", connected)
+    _metered.add(dialect)
 
 
-def _finish_connecting(cost: PageCost) -> None:
-    assert cost._connecting_since_s is not None
-    cost.connect_s += perf_counter() - cost._connecting_since_s
-    cost._connecting_since_s = None
+def _metered_statement(driver: MeteredDriver, run: Callable[..., None]) -> Callable[..., None]:
+    def metered(cursor: Any, statement: str, *rest: Any) -> None:
+        cost = current_cost.get()
+        if cost is None or cost.connecting_since is not None:
+            return run(cursor, statement, *rest)
+        connection = driver.connection_of(cursor)
+        trips = 1 if driver.in_transaction(connection) else 1 + driver.begins(connection)
+        mark = driver.mark(connection, statement)
+        began_at = perf_counter()
+        try:
+            run(cursor, statement, *rest)
+        finally:
+            cost.db_s += perf_counter() - began_at
+            cost.statements += 1
+            cost.round_trips += trips + driver.prepares(connection, mark)
+        cost.rows += driver.rows(cursor)
+
+    return metered
 
 
-class _Psycopg:
-    """What psycopg will send besides the statement itself, and what came back.
+def _metered_end(
+    driver: MeteredDriver, run: Callable[[PoolProxiedConnection], None], trips: Callable[[Any], int]
+) -> Callable[[PoolProxiedConnection], None]:
+    def metered(pooled: PoolProxiedConnection) -> None:
+        cost = current_cost.get()
+        if cost is None or cost.connecting_since is not None:
+            return run(pooled)
+        connection = driver.unwrap(pooled.dbapi_connection)
+        if not driver.in_transaction(connection):
+            return run(pooled)  # sends nothing
+        cost.round_trips += trips(connection)
+        began_at = perf_counter()
+        try:
+            run(pooled)
+        finally:
+            cost.db_s += perf_counter() - began_at
 
-    Private attributes of psycopg are read, as there are no public ones; a test holds the counts against the wire.
-    """
-
-    def connection_of(self, cursor: Any) -> Any:
-        return cursor._conn
-
-    def rows(self, cursor: Any) -> int:
-        # psycopg makes another `description` each time it is asked for, which costs more than the rest of the meter
-        return 0 if (result := cursor.pgresult) is None else int(result.ntuples)
-
-    def plain(self, dbapi_connection: Any) -> Any:
-        return dbapi_connection.driver_connection
-
-    def in_transaction(self, connection: Any) -> bool:
-        return bool(connection.pgconn.transaction_status != 0)  # IDLE
-
-    def begins(self, connection: Any) -> int:
-        return 0 if connection.autocommit else 1
-
-    def mark(self, connection: Any, statement: str) -> int:
-        return int(connection._prepared._prepared_idx)
-
-    def prepares(self, connection: Any, mark: int) -> int:
-        return int(connection._prepared._prepared_idx) - mark
-
-    def rollback_trips(self, connection: Any) -> int:
-        # psycopg forgets its prepared statements at a ROLLBACK and has the server forget them too
-        return 2 if connection._prepared._names else 1
+    return metered
 
 
-class _PsycopgAsync(_Psycopg):
-    """The same for psycopg's async side behind SQLAlchemy's adapter."""
+def _metered_ping(driver: MeteredDriver, ping: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def metered(dbapi_connection: Any) -> bool:
+        cost = current_cost.get()
+        if cost is None or cost.connecting_since is not None:
+            return ping(dbapi_connection)
+        connection = driver.unwrap(dbapi_connection)
+        trips, mark = driver.ping_trips(connection), driver.mark_ping(connection)
+        began_at = perf_counter()
+        try:
+            return ping(dbapi_connection)
+        finally:
+            cost.db_s += perf_counter() - began_at
+            cost.round_trips += trips + driver.prepares(connection, mark)
 
-    def connection_of(self, cursor: Any) -> Any:
-        return cursor._adapt_connection._connection
-
-    def rows(self, cursor: Any) -> int:
-        return super().rows(cursor._cursor)
-
-
-class _Asyncpg:
-    """The same for asyncpg behind SQLAlchemy's adapter, whose connection is asked rather than asyncpg's."""
-
-    def connection_of(self, cursor: Any) -> Any:
-        return cursor._adapt_connection
-
-    def rows(self, cursor: Any) -> int:
-        return 0 if cursor._description is None else max(cursor._rowcount, 0)
-
-    def plain(self, dbapi_connection: Any) -> Any:
-        return dbapi_connection.dbapi_connection
-
-    def in_transaction(self, connection: Any) -> bool:
-        return connection._transaction is not None
-
-    def begins(self, connection: Any) -> int:
-        return 0 if connection.autocommit else 1
-
-    def mark(self, connection: Any, statement: str) -> int:
-        cache = connection._prepared_statement_cache
-        return 1 if cache is None or statement not in cache else 0
-
-    def prepares(self, connection: Any, mark: int) -> int:
-        return mark
-
-    def rollback_trips(self, connection: Any) -> int:
-        return 1
+    return metered

@@ -1,7 +1,6 @@
-"""What a result was measured on: versions, the server and its settings, the machine. Never a password.
+"""Describes what a result was measured on: versions, the server and its settings, the machine. Never a password.
 
-A result is only worth as much as what is known of how it came about; this is kept with it. Which options were chosen is
-added by the callers, who know them.
+It is kept with every result. The callers add the options that were chosen.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
-from dbkit.database.settings import Settings
+from dbkit.database.server import connect_directly
 from dbkit.database.url import DatabaseUrl
 from dbkit.measure.machine import CORES
 
@@ -37,7 +34,7 @@ SERVER_SETTINGS = (
 
 
 def describe_client() -> dict[str, Any]:
-    """This process and its machine: versions, processor, cores, and when."""
+    """The date, and this process and its machine: versions, processor, cores."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -50,7 +47,7 @@ def describe_client() -> dict[str, Any]:
 
 def describe_server(database: DatabaseUrl, settings: Sequence[str] = SERVER_SETTINGS) -> dict[str, Any]:
     """The server of `database`: version, settings, and where it is. Raises psycopg.Error."""
-    with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
+    with connect_directly(database) as connection:
         version = connection.execute("SELECT current_setting('server_version')").fetchone()
         assert version is not None
         rows = connection.execute(

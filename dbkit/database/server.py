@@ -1,4 +1,4 @@
-"""A database server: whether it can be used, and what it costs the machine that it is on."""
+"""A database server: connecting to it directly, whether it can be used, and the CPU time that it takes."""
 
 from __future__ import annotations
 
@@ -16,38 +16,44 @@ import psutil
 import psycopg
 
 from dbkit.database.settings import Settings
+from dbkit.database.stacks import STACKS
 from dbkit.database.url import URL_VARIABLE, DatabaseUrl
 from dbkit.errors import DbkitError
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says of itself."""
+    """Facts that a server reports about itself."""
 
     version: str
     connections_allowed: int
-    """Connections that an ordinary user may hold altogether: `max_connections` less those reserved."""
+    """Connections that ordinary users may have at the same time: `max_connections` less those reserved."""
+
+
+def connect_directly(database: DatabaseUrl) -> psycopg.Connection[Any]:
+    """A connection that no engine and no meter takes part in, for what is no page. Raises psycopg.Error."""
+    return psycopg.connect(**STACKS["psycopg"].connect_args(database, Settings()))
 
 
 def check_server(database: DatabaseUrl) -> ServerInfo:
-    """Connect once. Raises DbkitError, saying what to put right, where that fails."""
+    """Connect once. Raises DbkitError where that fails, with a hint."""
     try:
-        with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
+        with connect_directly(database) as connection:
             row = connection.execute(
                 "SELECT current_setting('server_version'), current_setting('max_connections')::int"
                 " - current_setting('superuser_reserved_connections')::int"
                 " - coalesce(current_setting('reserved_connections', true)::int, 0)"
             ).fetchone()
     except (psycopg.Error, UnicodeError) as error:  # UnicodeError: a host name that no name could be
-        raise DbkitError(f"cannot use {database}: {_reason(error)}") from None
+        raise DbkitError(f"cannot use {database}: {_why_unusable(error)}") from None
     assert row is not None
     return ServerInfo(version=row[0], connections_allowed=row[1])
 
 
-def _reason(error: Exception) -> str:
-    """The server's or libpq's own words on one line, and what to do about the common ones."""
+def _why_unusable(error: Exception) -> str:
+    """The message of the server or of libpq on one line, with a hint for the common ones."""
     message = " ".join(str(error).split())
-    # the last attempt of several addresses is told last; the words before "failed:" only repeat the URL
+    # the last attempt of several addresses comes last; the words before "failed:" only repeat the URL
     message = message.rsplit("failed: ", 1)[-1].partition(" Is the server running")[0]
     hints = {
         r"password|authentication|no pg_hba": "check user and password",
@@ -70,7 +76,7 @@ class ServerProcesses:
         """The server of `database`, or None where it is not (known to be) on this machine."""
         if not (database.is_socket or _is_loopback(database.host)):
             return None
-        with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
+        with connect_directly(database) as connection:
             row = connection.execute("SELECT pg_backend_pid()").fetchone()
             assert row is not None
             try:

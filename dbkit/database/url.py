@@ -1,31 +1,26 @@
-"""A database URL, read once into a `DatabaseUrl` and handed to each driver in that driver's own words.
+"""A database URL, read once into a `DatabaseUrl` that means the same on every driver.
 
-psycopg and asyncpg name, accept and refuse different things. Passwords stay out of everything printable.
+What each driver is given of it is in `dbkit.database.stacks`. Passwords stay out of everything printable.
 """
 
 from __future__ import annotations
 
 import getpass
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from dbkit.database.settings import Settings
-from dbkit.database.stacks import Stack
 from dbkit.errors import DbkitError
 
 URL_VARIABLE = "DBKIT_DATABASE_URL"
 URL_EXAMPLE = "postgresql://user:password@host:5432/database"
 DEFAULT_CONNECT_TIMEOUT_S = 10
 SOCKET_FOLDERS = ("/var/run/postgresql", "/run/postgresql", "/tmp")
-_LIBPQ_ONLY = frozenset({"PGSERVICE", "PGTZ", "PGDATESTYLE", "PGGEQO"})
 _TLS_KEYS = (
     "sslmode",
     "sslrootcert",
@@ -65,38 +60,38 @@ class DatabaseUrl:
         What a URL leaves out is filled in by libpq's rules, so that every driver gets the same: the user is the
         operating system's, the database has the user's name, the host is a local socket where one is, else localhost.
 
-        Raises DbkitError where the URL is malformed, of another database, or says what the drivers would not
-        understand alike.
+        Raises DbkitError where the URL is malformed, names another kind of database, or has a part that the drivers
+        would understand differently.
         """
         text = text.strip()
         if not text.isprintable() or "\0" in unquote(text):
-            raise DbkitError("the database URL holds a character that cannot be printed; write it percent-encoded")
+            raise DbkitError("the database URL has a character that cannot be printed: write it percent-encoded")
         before_query, _, query_text = text.partition("?")
         if before_query.count("@") > 1 or "@" in query_text:
-            # read as it stands, a part of the password would be taken for a host, a database or an option
-            raise DbkitError("the database URL has an @ too many; write an @ in a password as %40, and a ? as %3F")
+            # otherwise a part of the password would be taken for a host, a database or an option
+            raise DbkitError("the database URL has more than one @: write an @ in a password as %40, and a ? as %3F")
         try:
             url = make_url(text)
         except (ArgumentError, ValueError):
             # the text is not shown: a malformed URL may show its password
-            raise DbkitError(f"the database URL is malformed; write it like {URL_EXAMPLE}") from None
+            raise DbkitError(f"the database URL is malformed: write it like {URL_EXAMPLE}") from None
         backend = url.drivername.split("+")[0]
         if backend not in ("postgresql", "postgres"):
             raise DbkitError(
-                f"the database URL is of {backend!r}, but dbkit reads PostgreSQL; write it like {URL_EXAMPLE}"
+                f"the database URL names {backend!r}, but dbkit works with PostgreSQL: write it like {URL_EXAMPLE}"
             )
 
         query = _read_query(url.query)
         host = query.get("host") or unquote(url.host or "")
         port = _read_number("port", query.get("port"), 5432 if url.port is None else url.port)
         if not 1 <= port <= 65535:
-            raise DbkitError(f"the database URL's port is {port}; write one from 1 to 65535")
+            raise DbkitError(f"invalid port {port} in the database URL: expected 1 to 65535")
         user = query.get("user") or url.username or getpass.getuser()
         name = query.get("dbname") or url.database or user
         if not f"{host}{user}{name}".isprintable():
-            raise DbkitError("the database URL's host, user or database holds a character that cannot be printed")
+            raise DbkitError("the host, user or database in the database URL has a character that cannot be printed")
         if "," in host:
-            raise DbkitError("the database URL names several hosts; name the one to be measured")
+            raise DbkitError("the database URL names several hosts: name only the one to measure")
         return cls(
             host=host or _local_host(port),
             port=port,
@@ -120,49 +115,20 @@ class DatabaseUrl:
         """Whether the host is the folder of a Unix socket."""
         return self.host.startswith(("/", "@"))
 
-    def connect_args(self, stack: Stack, settings: Settings) -> dict[str, Any]:
-        """The keyword arguments of the stack's `connect`, password included: not for printing."""
-        for name in _LIBPQ_ONLY & os.environ.keys():
-            raise DbkitError(f"{name} is set, which psycopg obeys and asyncpg does not; unset it")
-        options = self.options
-        if settings.statement_timeout_s:
-            options = f"{options} -c statement_timeout={round(settings.statement_timeout_s * 1000)}".strip()
-        arguments: dict[str, Any] = {"host": self.host, "port": self.port, "user": self.user, "password": self.password}
-        if stack != "asyncpg":
-            # said even when empty: libpq would take them from PGOPTIONS and the like, which asyncpg does not read
-            return arguments | {
-                "dbname": self.database,
-                "application_name": self.application_name,
-                "options": options,
-                "connect_timeout": self.connect_timeout_s,
-                "client_encoding": "utf8",
-                "hostaddr": "",
-                "target_session_attrs": "any",
-                **self.tls,
-            }
-        return arguments | {
-            "database": self.database,
-            "timeout": self.connect_timeout_s or None,
-            "target_session_attrs": "any",
-            "server_settings": {"application_name": self.application_name} | ({"options": options} if options else {}),
-            # of all the ways to say libpq's ssl parameters to asyncpg, a DSN is the one that takes them by name
-            "dsn": f"postgresql://?{urlencode(self.tls)}",
-        }
-
 
 def _read_query(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, str]:
-    """The URL's query by libpq's names. Raises DbkitError for what only one of the drivers would understand."""
+    """The URL's query by libpq's names. Raises DbkitError for an option that only one of the drivers understands."""
     read: dict[str, str] = {}
     for key, value in query.items():
         name = {"ssl": "sslmode", "database": "dbname"}.get(key, key)
         if not isinstance(value, str) or name in read:
-            raise DbkitError(f"the database URL says {key!r} more than once; say it once")
+            raise DbkitError(f"the database URL has {key!r} more than once: give it once")
         if name in _TLS_KEYS or name in _OTHER_KEYS:
             read[name] = value
         elif name != "async":
             known = ", ".join((*_OTHER_KEYS, *_TLS_KEYS))
             raise DbkitError(
-                f"the database URL's {key!r} does not mean the same on every driver; remove it (usable: {known})"
+                f"{key!r} in the database URL does not mean the same to every driver: remove it (usable: {known})"
             )
     return read
 
@@ -171,7 +137,7 @@ def _read_number(name: str, text: str | None, default: int) -> int:
     if text is None:
         return default
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise DbkitError(f"the database URL's {name} is {text!r:.20}; write a whole number")
+        raise DbkitError(f"invalid {name} {text!r:.20} in the database URL: expected an integer of at least 0")
     return int(text)
 
 

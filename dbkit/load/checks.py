@@ -11,15 +11,15 @@ from collections.abc import Mapping
 
 from locust import User
 
-from dbkit.database.stacks import ASYNC_STACKS, STACKS, Stack
+from dbkit.database.stacks import STACKS, stacks_of
 from dbkit.errors import DbkitError
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
 from dbkit.output.writing import check_distinct, check_writable
 
-STACKS_OF: dict[type[PageUser], tuple[Stack, ...]] = {
-    SyncPageUser: ("psycopg",),
-    ThreadPageUser: ("psycopg-threads",),
-    AsyncPageUser: ASYNC_STACKS,
+STACKS_OF: dict[type[PageUser], tuple[str, ...]] = {
+    SyncPageUser: stacks_of("greenlets"),
+    ThreadPageUser: stacks_of("threads"),
+    AsyncPageUser: stacks_of("tasks"),
 }
 """The stacks that fit each base of user classes."""
 
@@ -63,6 +63,6 @@ def _check_class(name: str, user_class: type[PageUser]) -> None:
     if not hasattr(user_class, "page_function"):
         raise DbkitError(f"{name} has no page_function; give it one, such as dbkit.paging.joined")
     stack = getattr(user_class, "stack", None)
-    usable = next((stacks for base, stacks in STACKS_OF.items() if issubclass(user_class, base)), STACKS)
+    usable = next((stacks for base, stacks in STACKS_OF.items() if issubclass(user_class, base)), tuple(STACKS))
     if stack not in usable:
         raise DbkitError(f"{name} has stack = {stack!r}; set it to one of {', '.join(map(repr, usable))}")

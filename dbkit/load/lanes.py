@@ -23,7 +23,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database.engines import make_async_engine, make_engine
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import Stack
 from dbkit.database.url import DatabaseUrl
 from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
@@ -110,9 +109,9 @@ def open_all(connect: Callable[[], Connection], count: int) -> None:
 class GreenletLane:
     """Greenlets of the hub itself, and psycopg, whose waits gevent makes cooperative."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, stack: str) -> None:
         self._reading = reading
-        self._engine = make_engine(reading.database, reading.settings)
+        self._engine = make_engine(reading.database, reading.settings, stack)
 
     def read_pages(self, stint: Stint) -> None:
         stopped = Event()
@@ -145,10 +144,10 @@ class GreenletLane:
 class LoopLane:
     """Tasks of the asyncio loop in the loop thread."""
 
-    def __init__(self, reading: Reading, stack: Stack, loop_thread: LoopThread) -> None:
+    def __init__(self, reading: Reading, stack: str, loop_thread: LoopThread) -> None:
         self._reading = reading
         self._loop_thread = loop_thread
-        self._engine: AsyncEngine = make_async_engine(reading.database, stack, reading.settings)
+        self._engine: AsyncEngine = make_async_engine(reading.database, reading.settings, stack)
 
     def read_pages(self, stint: Stint) -> None:
         self._loop_thread.run(partial(self._read_pages, stint))

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import Stack
+from dbkit.database.stacks import find_stack
 from dbkit.database.url import DatabaseUrl
 from dbkit.load.lanes import GreenletLane, Lane, LoopLane, Reading
 from dbkit.load.loop_thread import LoopThread
@@ -48,10 +48,10 @@ class Resources:
         """How many users of each class this process has made during the test."""
         self._reading = Reading(database, settings, page_size)
         self._shape = shape
-        self._lanes: dict[Stack, GreenletLane | LoopLane | ThreadLane] = {}
+        self._lanes: dict[str, GreenletLane | LoopLane | ThreadLane] = {}
         self._loop_thread: LoopThread | None = None
 
-    def lane(self, stack: Stack) -> Lane:
+    def lane(self, stack: str) -> Lane:
         """Where the pages of a stack are read."""
         if stack not in self._lanes:
             self._lanes[stack] = self._make_lane(stack)
@@ -65,14 +65,16 @@ class Resources:
             if not isinstance(lane, LoopLane):
                 lane.close()
 
-    def _make_lane(self, stack: Stack) -> GreenletLane | LoopLane | ThreadLane:
-        if stack == "psycopg":
-            return GreenletLane(self._reading)
-        if stack == "psycopg-threads":
-            return ThreadLane(self._reading)
-        if self._loop_thread is None:
-            self._loop_thread = LoopThread()
-        return LoopLane(self._reading, stack, self._loop_thread)
+    def _make_lane(self, stack: str) -> GreenletLane | LoopLane | ThreadLane:
+        match find_stack(stack).concurrency:
+            case "greenlets":
+                return GreenletLane(self._reading, stack)
+            case "threads":
+                return ThreadLane(self._reading, stack)
+            case "tasks":
+                if self._loop_thread is None:
+                    self._loop_thread = LoopThread()
+                return LoopLane(self._reading, stack, self._loop_thread)
 
     async def _close_loop_lanes(self) -> None:
         try:

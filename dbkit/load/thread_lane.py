@@ -24,11 +24,11 @@ import psycopg
 import psycopg.waiting
 from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
+from sqlalchemy import QueuePool
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
 from dbkit.database.engines import make_engine
-from dbkit.database.meter import MeteredQueuePool
 from dbkit.load.hub import HubInbox
 from dbkit.load.lag import SAMPLE_S, LagMeter
 from dbkit.load.lanes import Reading, connections_to_open, open_all, read_pages
@@ -139,8 +139,8 @@ class NativeQueue(QueueCommon[Any]):
         raise Empty
 
 
-class NativeQueuePool(MeteredQueuePool):
-    """`MeteredQueuePool` for native threads."""
+class NativeQueuePool(QueuePool):
+    """SQLAlchemy's queue pool for native threads."""
 
     _queue_class = NativeQueue
 
@@ -152,13 +152,13 @@ class NativeQueuePool(MeteredQueuePool):
 class ThreadLane:
     """A native thread for each stint, and psycopg."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, stack: str) -> None:
         self._reading = reading
         self._inbox = HubInbox()
         self._hub_ident = get_ident()
         self._threads = 0
         self._engine = make_engine(
-            reading.database, reading.settings, connect=self._connect, pool_class=NativeQueuePool
+            reading.database, reading.settings, stack, connect=self._connect, pool_class=NativeQueuePool
         )
         _lock_logs_natively()
         self._has_connected = False

@@ -24,7 +24,6 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
-from dbkit.database.stacks import Stack
 from dbkit.load.context import context_of
 from dbkit.load.failures import PageFailure
 from dbkit.load.stint import BareStint, Page, Stint
@@ -36,8 +35,8 @@ class PageUser(User):
 
     abstract = True
 
-    stack: ClassVar[Stack]
-    """Driver and concurrency model."""
+    stack: ClassVar[str]
+    """The name of a stack: see `dbkit.database.stacks`."""
     page_function: ClassVar[Any]
     """How a page is read: any function `(session, page, page_size) -> rendered page`."""
 

@@ -1,8 +1,8 @@
 """What one page cost: statements, round trips, rows, and where its time went.
 
 A caller makes a `PageCost` when it asks for the page and enters it (`with cost:`) where the page is read. The cost of
-the page in progress lives in a `ContextVar`, right under threads, gevent, asyncio and `run_sync` alike; an engine that
-`dbkit.database.meter.meter` has been at fills it in. Adding pages up, and judging them, is left to others.
+the page in progress lives in a `ContextVar`, which is right for threads, gevent, asyncio and `run_sync`; engines that
+are metered (`dbkit.database.meter`) fill it in. Adding pages up, and judging them, is left to others.
 """
 
 from __future__ import annotations
@@ -15,60 +15,63 @@ current_cost: ContextVar[PageCost | None] = ContextVar("dbkit_page_cost", defaul
 PARTS = ("queue_ms", "pool_ms", "connect_ms", "db_ms", "client_ms")
 """The parts of a page's response time, in the order in which they begin; they add up to it."""
 COUNTS = ("statements", "round_trips", "rows", "connections")
-"""What is counted of a page."""
+"""The counts of a page."""
 
 
 class PageCost:
-    """The cost of one page. Asked for at `asked_s`, which is now where none is given; started when entered, finished
-    when left.
+    """The cost of one page. The page starts when the cost is entered, and is finished when the cost is left.
 
-    Times are in seconds of `time.perf_counter`, which all threads of a process share. `statements` are those that the
-    page executed; `round_trips` also counts BEGIN, COMMIT, ROLLBACK and prepares that were really sent; `rows` are
-    those that the server returned; `connections` those opened for this page, whose own round trips count as
-    `connect_s`.
+    `asked_at`, `started_at` and `finished_at` are readings of `time.perf_counter`, which all threads of a process
+    share; a page is asked for now, unless `asked_at` is given. `pool_s`, `connect_s` and `db_s` are seconds.
+
+    `statements` are those that the page executed. `round_trips` also counts each BEGIN, COMMIT, ROLLBACK, prepare and
+    pre-ping of the pool that was really sent. `rows` are those that the server returned. `connections` are those opened
+    for this page; their own round trips are in `connect_s` alone.
+
+    `connecting_since` and `in_pool` are the meter's notes on what is in progress.
     """
 
     __slots__ = (
-        "_connecting_since_s",
-        "_in_pool",
         "_token",
-        "asked_s",
+        "asked_at",
         "connect_s",
+        "connecting_since",
         "connections",
         "db_s",
-        "finished_s",
+        "finished_at",
+        "in_pool",
         "pool_s",
         "round_trips",
         "rows",
-        "started_s",
+        "started_at",
         "statements",
     )
 
-    def __init__(self, asked_s: float | None = None) -> None:
-        self.asked_s = perf_counter() if asked_s is None else asked_s
-        self.started_s = self.finished_s = self.asked_s
+    def __init__(self, asked_at: float | None = None) -> None:
+        self.asked_at = perf_counter() if asked_at is None else asked_at
+        self.started_at = self.finished_at = self.asked_at
         self.pool_s = self.connect_s = self.db_s = 0.0
         self.statements = self.round_trips = self.rows = self.connections = 0
-        self._connecting_since_s: float | None = None
-        self._in_pool = False
+        self.connecting_since: float | None = None
+        self.in_pool = False
         self._token: Token[PageCost | None] | None = None
 
     def __enter__(self) -> PageCost:
         self._token = current_cost.set(self)
-        self.started_s = perf_counter()
+        self.started_at = perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.finished_s = perf_counter()
+        self.finished_at = perf_counter()
         assert self._token is not None
         current_cost.reset(self._token)
 
     @property
     def response_ms(self) -> float:
         """From asking for the page to having it rendered and the connection handed back."""
-        return (self.finished_s - self.asked_s) * 1000
+        return (self.finished_at - self.asked_at) * 1000
 
     def as_dict(self) -> dict[str, float]:
         """All of it by name: `COUNTS`, and `PARTS` in milliseconds."""
@@ -77,9 +80,9 @@ class PageCost:
             "round_trips": self.round_trips,
             "rows": self.rows,
             "connections": self.connections,
-            "queue_ms": (self.started_s - self.asked_s) * 1000,
+            "queue_ms": (self.started_at - self.asked_at) * 1000,
             "pool_ms": self.pool_s * 1000,
             "connect_ms": self.connect_s * 1000,
             "db_ms": self.db_s * 1000,
-            "client_ms": (self.finished_s - self.started_s - self.pool_s - self.connect_s - self.db_s) * 1000,
+            "client_ms": (self.finished_at - self.started_at - self.pool_s - self.connect_s - self.db_s) * 1000,
         }

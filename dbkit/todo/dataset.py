@@ -1,9 +1,9 @@
-"""The dataset: tables filled with rows that follow from a shape alone, so that every page is known beforehand.
+"""The dataset: tables filled with rows that follow from a shape alone, so that every page is known in advance.
 
-Here it is made, replaced, recognised and checked. The tables' definitions are `dbkit.todo.models`'s, reading pages is
-`dbkit.paging`'s, the command line is `seed.py`.
+This module makes, replaces, recognises and checks it. For the tables' definitions see `dbkit.todo.models`, for reading
+pages `dbkit.paging`, for the command line `seed.py`.
 
-What dbkit made carries its mark, a comment on the schema that tells the shape. What lacks the mark is never dropped.
+dbkit marks what it made: a comment on the schema names the shape. A schema without the mark is never dropped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from psycopg import IsolationLevel, errors, sql
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import AddConstraint, CreateIndex, CreateSchema, CreateTable, ExecutableDDLElement
 
-from dbkit.database.server import check_server
-from dbkit.database.settings import Settings
+from dbkit.database.server import check_server, connect_directly
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.todo.models import SCHEMA, Base
@@ -29,14 +28,14 @@ MARK = "dbkit dataset: "
 """How the comment on the schema begins; the shape follows as JSON."""
 
 LOCK_TIMEOUT_S = 3
-"""How long dropping waits for readers who hold the tables."""
+"""How long dropping waits for readers that hold the tables."""
 
 OnProgress = Callable[[int, int], None]
-"""Called now and then with the rows sent so far, and all that there will be."""
+"""Called from time to time with the number of rows sent so far and of all rows."""
 
 _LARGEST_ID = 2**31 - 1
 _ROWS_A_REPORT = 10_000
-_REPLACE_HINT = "replace it with: python seed.py --reset"
+_REPLACE_HINT = "replace it with python seed.py --reset"
 
 # parents first: the order of making them, and of locking them, since readers lock in this order
 _TABLES = Base.metadata.sorted_tables
@@ -45,25 +44,27 @@ _DIALECT = make_url("postgresql+psycopg://").get_dialect()()
 
 @dataclass(frozen=True)
 class Shape:
-    """How many rows there are, and whether foreign keys are indexed. All else follows.
+    """How many rows there are, and whether foreign keys are indexed. Everything else follows from these.
 
     Raises DbkitError where a number is too small, or so large that ids would not fit an integer.
     """
 
     users: int = 20
     todos: int = 100
-    """Of each user."""
+    """For each user."""
     comments: int = 2
-    """On each todo; may be 0."""
+    """For each todo; may be 0."""
     indexes: bool = True
 
     def __post_init__(self) -> None:
         if self.users < 1 or self.todos < 1 or self.comments < 0:
             raise DbkitError(
-                "the dataset asked for is too small; give 1 user or more, 1 todo or more, 0 comments or more"
+                "invalid shape of the dataset: expected at least 1 user, 1 todo for each user, and 0 comments"
             )
         if max(self.rows.values()) > _LARGEST_ID:
-            raise DbkitError(f"{self} are too many; ask for {_LARGEST_ID:,} rows at most in each table")
+            raise DbkitError(
+                f"invalid shape of the dataset, {self}: expected at most {_LARGEST_ID:,} rows in each table"
+            )
 
     def __str__(self) -> str:
         rows = f"{self.users:,} users, {self.total_todos:,} todos, {self.rows['comment']:,} comments"
@@ -84,7 +85,7 @@ class Shape:
         return -(-self.total_todos // page_size)
 
     def expected_page(self, page: int, page_size: int) -> RenderedPage:
-        """What a right page shows, computed without the database. Pages count from 0; past the end it is empty."""
+        """A right page, computed without the database. Pages count from 0; those past the end are empty."""
         first = page * page_size
         last = min(first + page_size, self.total_todos)
         return [
@@ -94,22 +95,22 @@ class Shape:
 
 
 def create(database: DatabaseUrl, shape: Shape, *, replace: bool, on_progress: OnProgress | None = None) -> bool:
-    """Make the dataset in one transaction. Returns False where it was there already and is left alone.
+    """Make the dataset in one transaction. Returns False where it exists already, and changes nothing then.
 
-    `replace` drops a marked dataset that is of another shape or damaged. Of two calls at once the second waits for the
-    first. Raises DbkitError, and leaves everything as it was, where the dataset may not or cannot be made.
+    `replace` drops a marked dataset that has another shape or is damaged. Where two calls come at the same time the
+    second waits for the first. Raises DbkitError, and changes nothing, where the dataset must not or cannot be made.
     """
     with _connect(database, "pg_advisory_xact_lock") as connection:
         present = _read_mark(connection, database)
         if present and not replace:
             if present != shape:
-                raise DbkitError(f"{database} holds {present}, not {shape}; add --reset to replace it")
+                raise DbkitError(f"{database} has {present}, not {shape}: add --reset to replace it")
             _check_last_ids(connection, database, shape)
             return False
-        if present == shape and _is_whole(connection, database, shape):
+        if present == shape and _is_right(connection, database, shape):
             return False
         if present:
-            # without CASCADE: what others made on top or beside is an error that names it
+            # without CASCADE: things that others made in the schema, or on its tables, are an error that names them
             connection.execute(f"DROP TABLE IF EXISTS {', '.join(table.fullname for table in _TABLES)}")
             connection.execute(f"DROP SCHEMA {SCHEMA}")
         _make(connection, shape, on_progress or (lambda done, total: None))
@@ -117,7 +118,7 @@ def create(database: DatabaseUrl, shape: Shape, *, replace: bool, on_progress: O
 
 
 def read_shape(database: DatabaseUrl) -> Shape:
-    """The shape of the dataset that is there: a cheap look at the mark and at each table's last id.
+    """The shape of the dataset in the database, by its mark; each table's last id is checked, which is cheap.
 
     Raises DbkitError where there is no dataset, where the schema is not dbkit's, where tables or rows are missing.
     """
@@ -128,9 +129,9 @@ def read_shape(database: DatabaseUrl) -> Shape:
 
 
 def check(database: DatabaseUrl) -> Shape:
-    """Compare every row, key and index with what the mark promises; returns the shape.
+    """Compare every row, key and index with what follows from the marked shape, and return the shape.
 
-    The server does it, in constant memory, passing over each table once. Raises DbkitError for the first thing amiss.
+    The server does it, in constant memory, reading each table once. Raises DbkitError for the first difference.
     """
     with _connect(database, "pg_advisory_xact_lock_shared") as connection:
         shape = _require_mark(connection, database)
@@ -138,7 +139,7 @@ def check(database: DatabaseUrl) -> Shape:
     return shape
 
 
-# The rows, told twice: in Python to make them, in SQL to check them. Users, tasks and comments count from 0 here.
+# The rows are defined twice: in Python to make them, in SQL to check them. Users, tasks and comments count from 0.
 
 
 def _title(user: int, task: int) -> str:
@@ -164,7 +165,7 @@ def _rows(shape: Shape, table: str) -> Iterator[tuple[int | str | bool, ...]]:
                     yield index * shape.comments + comment + 1, index + 1, _body(comment, task)
 
 
-# `n` is the row's place in its table, from 0. A row is of the dataset where its columns equal these.
+# `n` is the row's place in its table, from 0. A row is right where its columns equal these.
 _RIGHT_ROW = {
     "app_user": "('user' || n + 1)",
     "todo": """(
@@ -203,7 +204,7 @@ def _copy(connection: psycopg.Connection, shape: Shape, on_progress: OnProgress)
     done, total = 0, sum(shape.rows.values())
     for table in _TABLES:
         columns = ", ".join(column.name for column in table.columns)
-        # frozen: no reader is to pay for hint bits, which would fall on whichever page comes first
+        # frozen: otherwise the first page to read a row would also write its hint bits
         statement = f"COPY {table.fullname} ({columns}) FROM STDIN (FORMAT binary, FREEZE)"
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types([str(column.type).lower() for column in table.columns])
@@ -220,7 +221,7 @@ def _compile(element: ExecutableDDLElement) -> str:
 
 
 def _read_mark(connection: psycopg.Connection, database: DatabaseUrl) -> Shape | None:
-    """The marked shape; None without a schema. Raises DbkitError where the schema is not dbkit's own."""
+    """The marked shape, or None without a schema. Raises DbkitError where the schema is not dbkit's own."""
     row = connection.execute(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", [SCHEMA]
     ).fetchone()
@@ -228,8 +229,8 @@ def _read_mark(connection: psycopg.Connection, database: DatabaseUrl) -> Shape |
         return None
     comment: str = row[0] or ""
     foreign = DbkitError(
-        f"{database} has a schema {SCHEMA} without dbkit's mark, so it is left alone; "
-        "rename it, or name another database"
+        f"{database} has a schema {SCHEMA} without dbkit's mark, which is not touched: "
+        "rename it, or use another database"
     )
     if not comment.startswith(MARK):
         raise foreign
@@ -242,7 +243,7 @@ def _read_mark(connection: psycopg.Connection, database: DatabaseUrl) -> Shape |
 def _require_mark(connection: psycopg.Connection, database: DatabaseUrl) -> Shape:
     shape = _read_mark(connection, database)
     if shape is None:
-        raise DbkitError(f"{database} holds no dataset; make it with: python seed.py")
+        raise DbkitError(f"{database} has no dataset: make it with python seed.py")
     return shape
 
 
@@ -294,12 +295,12 @@ def _check_keys(connection: psycopg.Connection, database: DatabaseUrl, shape: Sh
         {"schema": SCHEMA},
     ).fetchall()
     found = {name for (name,) in rows}
-    if amiss := sorted(expected ^ found):
-        names = ", ".join(f"{name} is {'missing' if name in expected else 'added'}" for name in amiss)
+    if different := sorted(expected ^ found):
+        names = ", ".join(f"{name} is {'missing' if name in expected else 'added'}" for name in different)
         raise _damaged(database, f"of its keys and indexes {names}")
 
 
-def _is_whole(connection: psycopg.Connection, database: DatabaseUrl, shape: Shape) -> bool:
+def _is_right(connection: psycopg.Connection, database: DatabaseUrl, shape: Shape) -> bool:
     try:
         with connection.transaction():  # a savepoint: a missing table is an error of the server's
             _check_all(connection, database, shape)
@@ -309,19 +310,19 @@ def _is_whole(connection: psycopg.Connection, database: DatabaseUrl, shape: Shap
 
 
 def _damaged(database: DatabaseUrl, what: str) -> DbkitError:
-    return DbkitError(f"the dataset in {database} is damaged: {what}; {_REPLACE_HINT}")
+    return DbkitError(f"the dataset in {database} is damaged ({what}): {_REPLACE_HINT}")
 
 
-# The server's refusals that the user can put right, and how.
+# The errors of the server that the user can do something about, and what to do.
 _HINTS: dict[type[psycopg.Error], str] = {
-    errors.DependentObjectsStillExist: "it is not dbkit's; move or drop it first",
-    errors.InsufficientPrivilege: "use the user who made the dataset, or one who may create a schema in the database",
-    errors.LockNotAvailable: "somebody holds the dataset, a load test or an open transaction; end that first",
-    errors.ReadOnlySqlTransaction: "name a server and a URL that can be written to",
+    errors.DependentObjectsStillExist: "it was not made by dbkit: move or drop it first",
+    errors.InsufficientPrivilege: "connect as the user that made the dataset, or as one that may create a schema",
+    errors.LockNotAvailable: "the dataset is in use by a load test or an open transaction: end that first",
+    errors.ReadOnlySqlTransaction: "use a server and a URL that can be written to",
     # a table or column that is gone, or a column of another type
-    errors.UndefinedTable: f"the dataset is damaged; {_REPLACE_HINT}",
-    errors.UndefinedColumn: f"the dataset is damaged; {_REPLACE_HINT}",
-    errors.UndefinedFunction: f"the dataset is damaged; {_REPLACE_HINT}",
+    errors.UndefinedTable: f"the dataset is damaged: {_REPLACE_HINT}",
+    errors.UndefinedColumn: f"the dataset is damaged: {_REPLACE_HINT}",
+    errors.UndefinedFunction: f"the dataset is damaged: {_REPLACE_HINT}",
 }
 
 
@@ -333,11 +334,11 @@ def _connect(database: DatabaseUrl, lock: str) -> Iterator[psycopg.Connection]:
     """
     check_server(database)
     try:
-        with psycopg.connect(**database.connect_args("psycopg", Settings())) as connection:
-            # whatever the server's default: who waited for another seeding must see what it made
+        with connect_directly(database) as connection:
+            # whatever the server's default is: after waiting for another seeding, this one must see what it made
             connection.isolation_level = IsolationLevel.READ_COMMITTED
-            # No search path, so that the server's messages name schemas. The time limit for locks comes last:
-            # another seeding ends, but who holds a table may not.
+            # No search path, so that the server's messages name schemas. The time limit for locks comes after the
+            # dataset's lock: another seeding ends by itself, but what holds a table may not.
             connection.execute(
                 f"SET LOCAL statement_timeout = 0; SET LOCAL search_path = ''; "
                 f"SELECT {lock}(hashtext('{MARK}')); SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"

@@ -1,8 +1,8 @@
 """The three tables that pages are read from: users, their todos, the todos' comments.
 
-They live in a database schema of their own, named in the metadata, so that no search path is needed and a table `todo`
-of the user's is never touched. Making, filling and checking them is `dbkit.todo.dataset`'s; reading pages
-`dbkit.paging`'s.
+They are in a database schema of their own, named in the metadata, so that no search path is needed and a user's own
+table `todo` is never touched. For making, filling and checking them see `dbkit.todo.dataset`; for reading pages,
+`dbkit.paging`.
 """
 
 from sqlalchemy import ForeignKey, MetaData
@@ -18,7 +18,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """Who owns todos. `app_user`, because `user` is a reserved word in SQL."""
+    """An owner of todos. The table is `app_user`, because `user` is a reserved word in SQL."""
 
     __tablename__ = "app_user"
 
@@ -29,7 +29,7 @@ class User(Base):
 
 
 class Todo(Base):
-    """One line of a page."""
+    """A todo: one line of a page."""
 
     __tablename__ = "todo"
 
@@ -43,7 +43,7 @@ class Todo(Base):
 
 
 class Comment(Base):
-    """What a page shows below a todo, and what the loading strategies differ in fetching."""
+    """A comment, which a page shows below its todo. The loading strategies differ in how they fetch these."""
 
     __tablename__ = "comment"
 

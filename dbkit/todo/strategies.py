@@ -16,7 +16,7 @@ from sqlalchemy.sql import Select
 from dbkit.todo.models import Comment, Todo
 
 RenderedPage = list[tuple[str, list[str]]]
-"""What a page shows: `[(title, [body, …]), …]`, todos and comments in the order of their ids."""
+"""A page as plain values: `[(title, [body, …]), …]`, todos and comments in the order of their ids."""
 
 
 def lazy(session: Session, page: int, page_size: int) -> RenderedPage:

@@ -22,7 +22,7 @@ from psycopg import sql
 from dbkit.database.engines import find_database
 from dbkit.database.server import check_server
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import STACKS, Stack
+from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.paging import STRATEGIES, RenderedPage
@@ -37,7 +37,7 @@ WHO = """
 WORK_MEM = "-c work_mem=4321kB"
 
 
-def ask(stack: Stack, url: str, statement: str, settings: Settings = DEFAULT_SETTINGS) -> tuple[Any, ...]:
+def ask(stack: str, url: str, statement: str, settings: Settings = DEFAULT_SETTINGS) -> tuple[Any, ...]:
     with open_stack(stack, url, settings) as engine:
         return engine.row(statement)
 
@@ -84,7 +84,7 @@ def socket_form(request: pytest.FixtureRequest, seeded_url: str) -> str:
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_every_form_of_a_socket_url_reaches_the_same_database(socket_form: str, stack: Stack) -> None:
+def test_every_form_of_a_socket_url_reaches_the_same_database(socket_form: str, stack: str) -> None:
     assert ask(stack, socket_form, WHO)[:4] == ("dbkit", "dbkit", None, "dbkit")
 
 
@@ -103,14 +103,14 @@ def test_every_form_of_a_socket_url_reaches_the_same_database(socket_form: str, 
 ])  # fmt: skip
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_form_of_a_tcp_url_reaches_the_same_database(
-    password_url: str, form: str, stack: Stack, tcp_port: int
+    password_url: str, form: str, stack: str, tcp_port: int
 ) -> None:
     url = form.format(password=PASSWORD_IN_URL, port=tcp_port)
     assert ask(stack, url, WHO)[:4] == ("tester", "dbkit", tcp_port, "dbkit")
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_server_without_tls_is_refused_by_those_who_require_it(password_url: str, stack: Stack) -> None:
+def test_a_server_without_tls_is_refused_by_those_who_require_it(password_url: str, stack: str) -> None:
     with pytest.raises(Exception, match=r"(?i)ssl"):
         ask(stack, with_query(password_url, sslmode="require"), WHO)
 
@@ -125,7 +125,7 @@ def test_the_same_page_is_read_by_both_ways_in_on_every_stack(each_url: str) -> 
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_names_that_need_percent_encoding_mean_the_same(seeded_url: str, tcp_port: int, stack: Stack) -> None:
+def test_names_that_need_percent_encoding_mean_the_same(seeded_url: str, tcp_port: int, stack: str) -> None:
     name, password = f"ü ser@%{uuid.uuid4().hex}", "%41?#:/&=+ é\\'\""
     with psycopg.connect(seeded_url, autocommit=True) as connection:
         identifier = sql.Identifier(name)
@@ -141,7 +141,7 @@ def test_names_that_need_percent_encoding_mean_the_same(seeded_url: str, tcp_por
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_the_application_name_is_seen_on_the_server(each_url: str, stack: Stack) -> None:
+def test_the_application_name_is_seen_on_the_server(each_url: str, stack: str) -> None:
     name = f"my pages {uuid.uuid4().hex}"
     with open_stack(stack, with_query(each_url, application_name=name)) as engine:
         engine.connect()
@@ -151,7 +151,7 @@ def test_the_application_name_is_seen_on_the_server(each_url: str, stack: Stack)
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_options_are_given_to_the_server(each_url: str, stack: Stack) -> None:
+def test_options_are_given_to_the_server(each_url: str, stack: str) -> None:
     url = with_query(each_url, options=f"{WORK_MEM} -c geqo=off")
     settings = Settings(statement_timeout_s=12.5)  # which travels by the same way
     assert ask(stack, url, "SHOW work_mem", settings) == ("4321kB",)
@@ -175,7 +175,7 @@ def test_options_are_given_to_the_server(each_url: str, stack: Stack) -> None:
     ("PGTARGETSESSIONATTRS", "standby"),
 ])  # fmt: skip
 def test_the_environment_of_libpq_has_no_effect_on_any_stack(
-    password_url: str, monkeypatch: pytest.MonkeyPatch, stack: Stack, name: str, value: str
+    password_url: str, monkeypatch: pytest.MonkeyPatch, stack: str, name: str, value: str
 ) -> None:
     url = with_query(password_url, sslmode="disable")
     without = ask(stack, url, WHO)
@@ -192,7 +192,7 @@ def test_the_environment_of_libpq_has_no_effect_on_any_stack(
 def test_what_libpq_alone_takes_from_the_environment_is_refused_or_has_no_effect(
     seeded_url: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """libpq cannot be told to leave these alone, and asyncpg knows nothing of them."""
+    """libpq cannot be kept from reading these, and asyncpg does not know them."""
     without = ask("asyncpg", seeded_url, WHO)
     monkeypatch.setenv(name, value)
     try:
@@ -213,7 +213,7 @@ def test_without_a_url_it_is_the_embedded_server_whatever_other_variables_say(
         return seeded_url
 
     monkeypatch.setattr("dbkit.database.engines.serve", serve)
-    monkeypatch.setenv("DATABASE_URL", "postgresql://production/")  # somebody's, for something else
+    monkeypatch.setenv("DATABASE_URL", "postgresql://production/")  # set for something else
     monkeypatch.delenv("DBKIT_DATABASE_URL", raising=False)
     assert find_database() == DatabaseUrl.parse(seeded_url)
     monkeypatch.setenv("DBKIT_DATABASE_URL", "")
@@ -227,7 +227,7 @@ def test_without_a_url_it_is_the_embedded_server_whatever_other_variables_say(
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_statement_over_its_time_is_cancelled_by_the_server(seeded_url: str, stack: Stack) -> None:
+def test_a_statement_over_its_time_is_cancelled_by_the_server(seeded_url: str, stack: str) -> None:
     with pytest.raises(sqlalchemy.exc.DBAPIError) as cancelled:
         ask(stack, seeded_url, "SELECT pg_sleep(300)", Settings(statement_timeout_s=1))
     assert cancelled.value.orig is not None
@@ -235,11 +235,11 @@ def test_a_statement_over_its_time_is_cancelled_by_the_server(seeded_url: str, s
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_no_statement_timeout_is_no_limit(seeded_url: str, stack: Stack) -> None:
+def test_no_statement_timeout_is_no_limit(seeded_url: str, stack: str) -> None:
     assert ask(stack, seeded_url, "SHOW statement_timeout") == ("0",)
 
 
-def test_an_empty_pool_is_told_after_the_pool_timeout_on_every_stack(seeded_url: str) -> None:
+def test_an_empty_pool_is_an_error_after_the_pool_timeout_on_every_stack(seeded_url: str) -> None:
     settings = Settings(pool_size=1, max_overflow=0, pool_timeout_s=0.05)
     for stack in STACKS:
         with open_stack(stack, seeded_url, settings) as engine:
@@ -249,7 +249,7 @@ def test_an_empty_pool_is_told_after_the_pool_timeout_on_every_stack(seeded_url:
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_overflow_connections_come_on_top_of_the_pool(seeded_url: str, stack: Stack) -> None:
+def test_overflow_connections_come_on_top_of_the_pool(seeded_url: str, stack: str) -> None:
     settings = Settings(pool_size=1, max_overflow=1, pool_timeout_s=0.05)
     assert settings.pool_capacity == 2
     with open_stack(stack, seeded_url, settings) as engine, engine.holding_a_connection():
@@ -260,7 +260,7 @@ def test_overflow_connections_come_on_top_of_the_pool(seeded_url: str, stack: St
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port where somebody listens and never says a word."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -268,7 +268,7 @@ def silent_port() -> Iterator[int]:
 def test_a_server_that_says_nothing_is_given_up_after_connect_timeout_on_every_stack(silent_port: int) -> None:
     url = f"postgresql://u:{PASSWORD_IN_URL}@127.0.0.1:{silent_port}/db?connect_timeout=2&sslmode=disable"
 
-    def connect(stack: Stack) -> BaseException:
+    def connect(stack: str) -> BaseException:
         with pytest.raises((sqlalchemy.exc.DBAPIError, TimeoutError)) as failed:
             ask(stack, url, "SELECT 1")
         return failed.value
@@ -307,7 +307,7 @@ def test_a_server_is_asked_for_its_version_and_connections(seeded_url: str) -> N
     ({"netloc": f"tester:wr0ng@{'long' * 16}:1"}, "check the URL"),
     ({"netloc": "tester:wr0ng@", "query": "host=/nowhere"}, "is the server running there?"),
 ])  # fmt: skip
-def test_a_server_that_cannot_be_used_is_told_on_one_line_with_a_hint(
+def test_a_server_that_cannot_be_used_is_an_error_of_one_line_with_a_hint(
     password_url: str, tcp_port: int, change: dict[str, str], said: str
 ) -> None:
     parts = {name: text.format(port=tcp_port) for name, text in change.items()}
@@ -421,7 +421,7 @@ headed = st.builds("postgresql://{}".format, url_like)
 @example("postgresql://[]/")
 @example("postgresql://h:²/")
 @example("postgresql://h/d%0Ab")
-def test_any_text_is_a_database_or_a_mistake_told_on_one_line(text: str) -> None:
+def test_any_text_is_a_database_or_a_mistake_of_one_line(text: str) -> None:
     try:
         database = DatabaseUrl.parse(text)
     except DbkitError as mistake:
@@ -429,7 +429,7 @@ def test_any_text_is_a_database_or_a_mistake_told_on_one_line(text: str) -> None
         return
     assert str(database).isprintable()
     for stack in STACKS:
-        database.connect_args(stack, Settings(statement_timeout_s=1))
+        STACKS[stack].connect_args(database, Settings(statement_timeout_s=1))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), st.sampled_from(["in", "behind"]))
@@ -442,7 +442,7 @@ def test_a_percent_encoded_password_arrives_as_it_is_and_is_shown_nowhere(rest: 
         else f"postgresql://user@host:5432/db?password={encoded}"
     )
     for stack in STACKS:
-        arguments = database.connect_args(stack, Settings())
+        arguments = STACKS[stack].connect_args(database, Settings())
         assert arguments["password"] == password
         assert MARKER not in str({key: value for key, value in arguments.items() if key != "password"})
     assert (database.user, database.host, database.port, database.database) == ("user", "host", 5432, "db")

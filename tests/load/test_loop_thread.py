@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from dbkit.database.engines import make_async_engine
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import ASYNC_STACKS, Stack
+from dbkit.database.stacks import stacks_of
 from dbkit.database.url import DatabaseUrl
 
 REPOSITORY = Path(__file__).parents[2]
@@ -352,9 +352,9 @@ def test_a_call_after_stop_is_an_error_and_stopping_twice_is_harmless() -> None:
 # Killing
 
 
-@pytest.mark.parametrize("stack", ASYNC_STACKS)
+@pytest.mark.parametrize("stack", stacks_of("tasks"))
 @in_patched_process
-def test_a_killed_greenlet_cancels_its_query_on_the_server(seeded_url: str, stack: Stack) -> None:
+def test_a_killed_greenlet_cancels_its_query_on_the_server(seeded_url: str, stack: str) -> None:
     import gevent
 
     from dbkit.load.loop_thread import LoopThread
@@ -362,7 +362,7 @@ def test_a_killed_greenlet_cancels_its_query_on_the_server(seeded_url: str, stac
     name = f"killed-{stack}-{os.getpid()}"
     thread = LoopThread()
     engine = make_async_engine(
-        DatabaseUrl.parse(f"{seeded_url}&application_name={name}"), stack, Settings(pool_size=2, max_overflow=0)
+        DatabaseUrl.parse(f"{seeded_url}&application_name={name}"), Settings(pool_size=2, max_overflow=0), stack
     )
     ended: list[str] = []
 
@@ -456,9 +456,9 @@ def test_kills_at_any_moment_of_a_call_leave_nothing_behind() -> None:
 # Stopping
 
 
-@pytest.mark.parametrize("stack", ASYNC_STACKS)
+@pytest.mark.parametrize("stack", stacks_of("tasks"))
 @in_patched_process
-def test_stop_cancels_what_runs_and_disposes_of_the_connections(seeded_url: str, stack: Stack) -> None:
+def test_stop_cancels_what_runs_and_disposes_of_the_connections(seeded_url: str, stack: str) -> None:
     import gevent
 
     from dbkit.load.loop_thread import LoopThread
@@ -466,7 +466,7 @@ def test_stop_cancels_what_runs_and_disposes_of_the_connections(seeded_url: str,
     name = f"stopped-{stack}-{os.getpid()}"
     before = native_threads()
     thread = LoopThread()
-    engine = make_async_engine(DatabaseUrl.parse(f"{seeded_url}&application_name={name}"), stack, Settings())
+    engine = make_async_engine(DatabaseUrl.parse(f"{seeded_url}&application_name={name}"), Settings(), stack)
 
     async def sleep_long() -> None:
         async with engine.connect() as connection:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from dbkit.cli.bench import BENCH_STACKS
 from dbkit.database.engines import make_async_engine, make_engine
 from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, PageEnd, SessionClose, Settings
-from dbkit.database.stacks import ASYNC_STACKS, STACKS, Stack
+from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
 from dbkit.measure.cost import PARTS, PageCost
 from dbkit.paging import STRATEGIES, PageFunction, RenderedPage, joined, lazy, read_page, read_page_async
@@ -61,12 +61,12 @@ class Outcome:
     error: Exception | None = None
 
 
-def read_at_once(stack: Stack, url: str, settings: Settings, functions: Sequence[PageFunction]) -> list[Outcome]:
+def read_at_once(stack: str, url: str, settings: Settings, functions: Sequence[PageFunction]) -> list[Outcome]:
     """One reader for each page function, all of them asking before any is served, on one new engine."""
     database = DatabaseUrl.parse(url)
-    if stack in ASYNC_STACKS:
+    if STACKS[stack].is_async:
         return asyncio.run(_read_in_tasks(stack, database, settings, functions))
-    engine = make_engine(database, settings)
+    engine = make_engine(database, settings, stack)
     all_are_there = Barrier(len(functions))
 
     def read(function: PageFunction) -> Outcome:
@@ -87,9 +87,9 @@ def read_at_once(stack: Stack, url: str, settings: Settings, functions: Sequence
 
 
 async def _read_in_tasks(
-    stack: Stack, database: DatabaseUrl, settings: Settings, functions: Iterable[PageFunction]
+    stack: str, database: DatabaseUrl, settings: Settings, functions: Iterable[PageFunction]
 ) -> list[Outcome]:
-    engine = make_async_engine(database, stack, settings)
+    engine = make_async_engine(database, settings, stack)
 
     async def read(function: PageFunction, cost: PageCost) -> Outcome:
         try:
@@ -148,15 +148,15 @@ def is_near_theory(costs: list[list[PageCost]]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def delayed(seeded_url: str, proxies: list[WireProxy]) -> dict[tuple[Stack, str], list[list[PageCost]]]:
+def delayed(seeded_url: str, proxies: list[WireProxy]) -> dict[tuple[str, str], list[list[PageCost]]]:
     """The costs of warm pages through each proxy, in turns, for each stack and function."""
 
-    def read(stack: Stack, function: PageFunction) -> list[list[PageCost]]:
+    def read(stack: str, function: PageFunction) -> list[list[PageCost]]:
         costs: list[list[PageCost]] = [[] for _ in proxies]
         with ExitStack() as exits:
             engines = [exits.enter_context(open_stack(stack, proxy.url(seeded_url))) for proxy in proxies]
-            until_s = perf_counter() + READ_FOR_AT_MOST_S
-            while perf_counter() < until_s and not is_near_theory(costs):
+            until = perf_counter() + READ_FOR_AT_MOST_S
+            while perf_counter() < until and not is_near_theory(costs):
                 for engine, its_costs in zip(engines, costs, strict=True):
                     its_costs.append(engine.read(function, 3, SHORT_PAGE_SIZE)[1])
         return [its_costs[1:] for its_costs in costs]  # the first opened a connection and prepared
@@ -171,7 +171,7 @@ def delayed(seeded_url: str, proxies: list[WireProxy]) -> dict[tuple[Stack, str]
 @pytest.mark.parametrize("strategy", ["lazy", "joined"])
 @pytest.mark.parametrize("stack", BENCH_STACKS)
 def test_a_page_takes_longer_by_its_round_trips_times_the_delay(
-    delayed: dict[tuple[Stack, str], list[list[PageCost]]], stack: Stack, strategy: str
+    delayed: dict[tuple[str, str], list[list[PageCost]]], stack: str, strategy: str
 ) -> None:
     near, far = delayed[stack, strategy]
     [trips] = {cost.round_trips for cost in near + far}
@@ -181,7 +181,7 @@ def test_a_page_takes_longer_by_its_round_trips_times_the_delay(
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_the_delay_of_opening_a_connection_is_in_connect_and_not_in_db(
-    seeded_url: str, proxies: list[WireProxy], stack: Stack
+    seeded_url: str, proxies: list[WireProxy], stack: str
 ) -> None:
     near, far = (proxy.url(seeded_url) for proxy in proxies)
     with open_stack(stack, near) as near_engine, open_stack(stack, far) as far_engine:
@@ -195,12 +195,12 @@ def test_the_delay_of_opening_a_connection_is_in_connect_and_not_in_db(
     assert costs[0]["db_ms"] < DELAYS_MS[1] * costs[1]["round_trips"] <= costs[1]["db_ms"]
 
 
-# The parts and the whole
+# The parts of a page's time
 
 
 @pytest.mark.parametrize("end", PAGE_ENDS)
 @pytest.mark.parametrize("stack", STACKS)
-def test_pages_that_wait_for_the_one_connection_of_a_pool_tell_so(seeded_url: str, stack: Stack, end: PageEnd) -> None:
+def test_pages_that_wait_for_the_one_connection_of_a_pool_say_so(seeded_url: str, stack: str, end: PageEnd) -> None:
     settings = Settings(pool_size=1, max_overflow=0, end=end)
     costs = [outcome.cost for outcome in read_at_once(stack, seeded_url, settings, [slow] * READERS)]
     for cost in costs:
@@ -217,7 +217,7 @@ def test_pages_that_wait_for_the_one_connection_of_a_pool_tell_so(seeded_url: st
 
 @pytest.mark.parametrize("close", SESSION_CLOSES)
 @pytest.mark.parametrize("stack", STACKS)
-def test_each_of_many_pages_at_once_has_its_own_cost(seeded_url: str, stack: Stack, close: SessionClose) -> None:
+def test_each_of_many_pages_at_once_has_its_own_cost(seeded_url: str, stack: str, close: SessionClose) -> None:
     settings = Settings(pool_size=2, max_overflow=1, close=close)
     names = [*STRATEGIES] * 3
     outcomes = read_at_once(stack, seeded_url, settings, [STRATEGIES[name] for name in names])
@@ -229,9 +229,7 @@ def test_each_of_many_pages_at_once_has_its_own_cost(seeded_url: str, stack: Sta
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_page_on_a_cold_connection_costs_what_a_warm_one_does_and_the_connection(
-    seeded_url: str, stack: Stack
-) -> None:
+def test_a_page_on_a_cold_connection_costs_what_a_warm_one_does_and_the_connection(seeded_url: str, stack: str) -> None:
     # the first connection of an engine also asks the server what it is
     with open_stack(stack, seeded_url) as engine:
         for name, function in STRATEGIES.items():
@@ -249,7 +247,7 @@ def test_a_page_on_a_cold_connection_costs_what_a_warm_one_does_and_the_connecti
 @pytest.mark.parametrize(("function", "statements"), [(failing_statement, 2), (failing_code, 1)])
 @pytest.mark.parametrize("stack", STACKS)
 def test_the_parts_of_a_failed_page_add_up_as_well(
-    seeded_url: str, stack: Stack, function: PageFunction, statements: int
+    seeded_url: str, stack: str, function: PageFunction, statements: int
 ) -> None:
     for outcome in read_at_once(stack, seeded_url, Settings(pool_size=1, max_overflow=0), [function] * READERS):
         assert isinstance(outcome.error, LookupError | sqlalchemy.exc.DBAPIError)
@@ -259,7 +257,7 @@ def test_the_parts_of_a_failed_page_add_up_as_well(
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_page_that_got_no_connection_waited_for_the_pool_and_nothing_else(seeded_url: str, stack: Stack) -> None:
+def test_a_page_that_got_no_connection_waited_for_the_pool_and_nothing_else(seeded_url: str, stack: str) -> None:
     settings = Settings(pool_size=1, max_overflow=0, pool_timeout_s=0.01)
     outcomes = read_at_once(stack, seeded_url, settings, [slow, slow])
     [cost] = [outcome.cost for outcome in outcomes if isinstance(outcome.error, sqlalchemy.exc.TimeoutError)]
@@ -269,7 +267,7 @@ def test_a_page_that_got_no_connection_waited_for_the_pool_and_nothing_else(seed
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_page_whose_connection_is_refused_spent_its_time_on_connecting(stack: Stack) -> None:
+def test_a_page_whose_connection_is_refused_spent_its_time_on_connecting(stack: str) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and does not listen
         url = f"postgresql://nobody@127.0.0.1:{closed.getsockname()[1]}/nothing"

@@ -46,7 +46,7 @@ def seed(url: str, *arguments: str) -> str:
 
 
 def mistake(url: str, *arguments: str) -> str:
-    """The one line that a run prints which the user has to put right."""
+    """The one line of a mistake that a run prints."""
     done = run(url, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"seed\.py: error: .+\n", done.stderr)
@@ -175,7 +175,7 @@ def test_a_dataset_of_the_asked_shape_is_left_alone(database_url: str) -> None:
     database = make(database_url)
     before = everything(database_url)
     said = seed(database_url, "--users", "3", "--todos", "4", "--comments", "2")
-    assert said == f"{database} holds 3 users, 12 todos, 24 comments already; nothing to do\n"
+    assert said == f"{database} already has 3 users, 12 todos, 24 comments: nothing to do\n"
     assert not create(database, SMALL, replace=True)
     assert everything(database_url) == before
 
@@ -193,7 +193,7 @@ def test_a_dataset_of_the_asked_shape_is_left_alone(database_url: str) -> None:
 def test_another_shape_is_replaced_on_demand_only(database_url: str, other: Shape) -> None:
     database = make(database_url)
     before = everything(database_url)
-    with pytest.raises(DbkitError, match=r"holds 3 users, 12 todos, 24 comments, not .*--reset"):
+    with pytest.raises(DbkitError, match=r"has 3 users, 12 todos, 24 comments, not .*--reset"):
         create(database, other, replace=False)
     assert everything(database_url) == before
     assert create(database, other, replace=True)
@@ -223,7 +223,7 @@ def test_a_schema_that_lacks_the_mark_is_not_touched(database_url: str, comment:
         lambda: read_shape(database),
         lambda: check(database),
     ):
-        with pytest.raises(DbkitError, match="without dbkit's mark, so it is left alone; rename it"):
+        with pytest.raises(DbkitError, match="without dbkit's mark, which is not touched: rename it"):
             attempt()
     assert everything(database_url) == before
 
@@ -247,7 +247,9 @@ def test_what_others_built_on_the_dataset_is_named_and_not_dropped(database_url:
     database = make(database_url)
     execute(database_url, theirs)
     before = everything(database_url)
-    with pytest.raises(DbkitError, match=r"theirs.* depends on .*dbkit.*; it is not dbkit's; move or drop it first"):
+    with pytest.raises(
+        DbkitError, match=r"theirs.* depends on .*dbkit.*; it was not made by dbkit: move or drop it first"
+    ):
         create(database, Shape(), replace=True)
     assert everything(database_url) == before
     assert check(database) == SMALL
@@ -260,7 +262,7 @@ def test_a_reader_who_holds_the_tables_is_a_clear_error_and_not_a_hang(
     database = make(database_url)
     with psycopg.connect(database_url) as reader:
         reader.execute("SELECT FROM dbkit.todo")
-        with pytest.raises(DbkitError, match=r"somebody holds the dataset, .*; end that first"):
+        with pytest.raises(DbkitError, match=r"the dataset is in use by .*: end that first"):
             create(database, Shape(), replace=True)
     assert check(database) == SMALL
 
@@ -301,7 +303,7 @@ def test_an_interrupted_run_leaves_the_old_dataset_or_none(
 
 
 def test_of_two_runs_at_once_one_makes_the_dataset_and_the_other_finds_it(database_url: str) -> None:
-    # the default under which who waited would still see what was there before
+    # with this default a seeding that waited would still see what was there before
     url = with_options(database_url, "-c default_transaction_isolation=serializable")
     with psycopg.connect(database_url, autocommit=True) as gate:
         gate.execute("SELECT pg_advisory_lock(hashtext(%s))", [MARK])
@@ -312,7 +314,7 @@ def test_of_two_runs_at_once_one_makes_the_dataset_and_the_other_finds_it(databa
     assert [run.returncode for run in runs] == [0, 0]
     name = DatabaseUrl.parse(database_url)
     rows = "20 users, 2,000 todos, 4,000 comments"
-    assert lines == [(f"{name} holds {rows} already; nothing to do\n", ""), (f"seeded {name}: {rows}\n", "")]
+    assert lines == [(f"{name} already has {rows}: nothing to do\n", ""), (f"seeded {name}: {rows}\n", "")]
     check(name)
 
 
@@ -355,7 +357,7 @@ def test_check_finds_all_damage_and_reset_repairs_it(database_url: str, damage: 
     database = make(database_url)
     assert check(database) == SMALL
     execute(database_url, damage)
-    with pytest.raises(DbkitError, match=r"damaged.*; replace it with: python seed.py --reset"):
+    with pytest.raises(DbkitError, match=r"damaged.*: replace it with python seed.py --reset"):
         check(database)
     assert create(database, SMALL, replace=True)
     assert check(database) == SMALL
@@ -371,25 +373,25 @@ def test_a_comment_where_none_is_due_is_damage(database_url: str) -> None:
 
 def test_check_on_the_command_line_compares_with_the_mark_and_with_the_shape_given(database_url: str) -> None:
     name = make(database_url)
-    assert seed(database_url, "--check") == f"{name} is whole: 3 users, 12 todos, 24 comments\n"
+    assert seed(database_url, "--check") == f"{name}: every row is right: 3 users, 12 todos, 24 comments\n"
     assert "which differs in users and indexes" in mistake(database_url, "--check", "--users", "4", "--no-indexes")
     execute(database_url, "UPDATE dbkit.todo SET title = '' WHERE id = 7")
     assert "the row of dbkit.todo with id 7 is not the dataset's" in mistake(database_url, "--check")
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         ("DROP TABLE dbkit.comment", 'relation "dbkit.comment" does not exist; the dataset is damaged'),
         ("TRUNCATE dbkit.comment", "the last id of dbkit.comment is 0, not 24"),
-        ("DROP SCHEMA dbkit CASCADE", "holds no dataset; make it with: python seed.py"),
+        ("DROP SCHEMA dbkit CASCADE", "has no dataset: make it with python seed.py"),
     ],
 )
-def test_the_shape_is_read_back_unless_rows_are_obviously_missing(database_url: str, damage: str, told: str) -> None:
+def test_the_shape_is_read_back_unless_rows_are_obviously_missing(database_url: str, damage: str, message: str) -> None:
     database = make(database_url)
     assert read_shape(database) == SMALL
     execute(database_url, damage)
-    with pytest.raises(DbkitError, match=re.escape(told)):
+    with pytest.raises(DbkitError, match=re.escape(message)):
         read_shape(database)
 
 
@@ -436,28 +438,28 @@ def test_the_pages_are_what_the_database_gives(database_url: str, comments: int)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--users", "0"), "argument --users: invalid value '0': expected an integer of at least 1"),
-        (("--users", "2000000", "--todos", "2000"), "are too many; ask for 2,147,483,647 rows at most in each table"),
+        (("--users", "2000000", "--todos", "2000"), "expected at most 2,147,483,647 rows in each table"),
         ((), "is the server running there?"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_to_do(arguments: tuple[str, ...], told: str) -> None:
+def test_a_mistake_is_one_line_that_says_what_to_do(arguments: tuple[str, ...], message: str) -> None:
     line = mistake(UNREACHABLE, *arguments)
-    assert told in line
+    assert message in line
     assert "hunter2" not in line
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, -1), (2**31, 1, 0), (2**16, 2**15, 0), (1, 2**30, 2)])
 def test_an_impossible_shape_cannot_be_made(numbers: tuple[int, int, int]) -> None:
-    with pytest.raises(DbkitError, match=r"; (give|ask for) "):
+    with pytest.raises(DbkitError, match=r"invalid shape of the dataset.*: expected at "):
         Shape(*numbers)
 
 
 def test_a_server_that_may_only_be_read_is_a_clear_error(database_url: str) -> None:
     url = with_options(database_url, "-c default_transaction_read_only=on")
-    with pytest.raises(DbkitError, match="in a read-only transaction; name a server"):
+    with pytest.raises(DbkitError, match="in a read-only transaction; use a server"):
         create(DatabaseUrl.parse(url), SMALL, replace=False)
     make(database_url)
     assert not create(DatabaseUrl.parse(url), SMALL, replace=False)
@@ -468,12 +470,12 @@ def test_a_user_without_the_right_to_make_a_schema_is_a_clear_error(database_url
     execute(database_url, f"CREATE ROLE {role}")
     try:
         database = DatabaseUrl.parse(with_options(database_url, f"-c role={role}"))
-        with pytest.raises(DbkitError, match=r"permission denied for database .*; use the user who"):
+        with pytest.raises(DbkitError, match=r"permission denied for database .*; connect as the user that"):
             create(database, SMALL, replace=False)
         make(database_url)
-        with pytest.raises(DbkitError, match="permission denied for schema dbkit; use the user who"):
+        with pytest.raises(DbkitError, match="permission denied for schema dbkit; connect as the user that"):
             read_shape(database)
-        with pytest.raises(DbkitError, match=r"(must be owner of|permission denied for) .*; use the user who"):
+        with pytest.raises(DbkitError, match=r"(must be owner of|permission denied for) .*; connect as the user that"):
             create(database, Shape(), replace=True)
     finally:
         execute(database_url, f"DROP ROLE {role}")
@@ -483,13 +485,13 @@ def test_a_user_without_the_right_to_make_a_schema_is_a_clear_error(database_url
 
 
 def seeding_on_a_terminal(url: str, **variables: str) -> str:
-    """What a run writes on a terminal."""
+    """The output of a run on a terminal."""
     return on_a_terminal(
         *SEED, "--database-url", url, width=100, variables={**os.environ, "TERM": "xterm-256color", **variables}
     )
 
 
-def test_a_terminal_shows_a_progress_bar_in_colour_unless_told_not_to(database_url: str) -> None:
+def test_a_terminal_shows_a_progress_bar_in_colour_unless_no_color_is_set(database_url: str) -> None:
     colour = re.compile(r"\x1b\[[0-9;]*3[0-9]")
     written = seeding_on_a_terminal(database_url, NO_COLOR="")
     assert "━━━" in written
