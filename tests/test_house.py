@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import dbkit
+
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "dbkit"
 
@@ -84,3 +86,11 @@ def test_importing_dbkit_is_cheap() -> None:
     program = "import sys, dbkit; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert not set(run.stdout.split()) & (DRIVERS | LOAD | {"numpy", "scipy", "plotly", "rich"})
+
+
+def test_public_names_are_imported_when_they_are_used() -> None:
+    program = "from dbkit import *; import dbkit; print(*[name for name in dbkit.__all__ if name in globals()])"
+    run = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert tuple(run.stdout.split()) == dbkit.__all__
+    assert set(dbkit.__all__) <= set(dir(dbkit))
+    assert not hasattr(dbkit, "nothing")
