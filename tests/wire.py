@@ -101,7 +101,7 @@ def wire_proxy(upstream: Upstream, delay_ms: float = 0.0) -> Iterator[WireProxy]
         try:
             yield WireProxy(process)
         finally:
-            process.terminate()  # the end of stdin is not enough: a child forked meanwhile would hold it open
+            process.terminate()  # the end of stdin is not enough: a child forked since then would hold it open
 
 
 def upstream_of(server_url: str) -> Upstream:
@@ -191,7 +191,7 @@ class Tally:
 
 
 async def start_up_packet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """The client's first packet proper, a start-up or a cancel request, after it was told to do without encryption."""
+    """The client's first packet proper, a start-up or a cancel request, after encryption was declined."""
     while True:
         head = await reader.readexactly(8)
         if int.from_bytes(head[4:], "big") not in ENCRYPTION_REQUESTS:
@@ -221,7 +221,7 @@ async def relay(
 
     async def server_to_client() -> None:
         while segment := await server_reader.read(CHUNK_BYTES):
-            tally.server_sent(segment)  # before it is passed on: who has an answer finds it counted
+            tally.server_sent(segment)  # before it is passed on: an answer that has arrived is counted
             client_writer.write(segment)
             await client_writer.drain()
         client_writer.close()
@@ -236,7 +236,7 @@ async def relay(
             with closing(server_writer):
                 await asyncio.gather(client_to_server(first_packet), server_to_client())
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # One side left without a goodbye. Closing both tells the other, as it would hear without a proxy.
+            pass  # One side closed without a word. Closing both shows it to the other, as without a proxy.
 
 
 async def serve(upstream: Upstream, delay_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The CPU time of a server on this machine: all of its processes', as fine as the system has it."""
+"""The CPU time of all processes of a server on this machine, as finely as the system counts it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_it_agrees_with_what_the_system_says_that_a_long_statement_took(
     burnt_s, used_s = ticks_s(backends) - backend_s, server.cpu_s_since(server_s)
     assert used_s is not None
     assert burnt_s > 10 * TICK_S
-    # whatever else the server did meanwhile can only add to it
+    # other work of the server can only add to it
     assert used_s > burnt_s - 2 * TICK_S
 
 
@@ -71,9 +71,9 @@ def test_what_ended_backends_used_is_kept(server: ServerProcesses, server_url: s
         backend = backend_of(connection)
         connection.execute(LONG)
         burnt_s = ticks_s([backend])
-    deadline_s = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + DEADLINE_S
     while backend.is_running():
-        assert time.monotonic() < deadline_s
+        assert time.monotonic() < deadline
         time.sleep(POLL_S)
     used_s = server.cpu_s_since(before_s)
     assert used_s is not None

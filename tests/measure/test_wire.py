@@ -293,7 +293,7 @@ def test_executemany_is_a_statement_a_parameter_set(proxy: WireProxy, url: str) 
         return after - before
 
     assert by_psycopg.statements == len(parameter_sets)
-    # asyncpg: a prepare, then one burst with one Sync at its end, whatever the server says meanwhile.
+    # asyncpg: a prepare, then one burst with one Sync at its end, whatever the server says before that.
     assert asyncio.run(main()) == counts(statements=len(parameter_sets), round_trips=2, prepares=1)
 
 
@@ -378,7 +378,7 @@ def test_warm_sqlalchemy_block_is_three_round_trips_and_one_in_autocommit(
 
 
 class RawClient:
-    """Messages of one's own making, in segments of one's own making."""
+    """A client that sends chosen messages in chosen segments."""
 
     def __init__(self, proxy: WireProxy, server_url: str) -> None:
         with psycopg.connect(server_url) as connection:
@@ -575,7 +575,7 @@ def test_each_round_trip_is_delayed_once(server_url: str) -> None:
 
         round_trips = seen(near, lambda: conversation(near_connection)).round_trips
         assert seen(far, lambda: conversation(far_connection)).round_trips == round_trips == 6
-        # In turns, and by the median, so that what else the machine does meanwhile falls on both or out.
+        # In turns, and by the median, so that other work of the machine falls on both, or has no influence.
         pairs = [(conversation_ms(near_connection), conversation_ms(far_connection)) for _ in range(11)]
     added_ms = statistics.median(far_ms - near_ms for near_ms, far_ms in pairs)
     assert added_ms / (round_trips * 20) == pytest.approx(1, rel=0.05)
