@@ -62,7 +62,7 @@ def _run(database: DatabaseUrl, rounds: int, pages_a_turn: int, concurrency: int
             after = read_machine()
             if number == 0:
                 continue  # connections opened, statements prepared
-            seconds = after.at - before.at
+            seconds = after.at_s - before.at_s
             _, steal, _ = after.shares_since(before)
             observations[names[name][0]].append(Observation(name, number, turn.pages / seconds, steal))
             tallies[name].merge(turn)

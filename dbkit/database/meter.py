@@ -59,19 +59,19 @@ def _meter_pool(pool: Pool) -> None:
         if cost is None or cost.in_pool:  # a queue pool calls it again where another page took the connection
             return get()
         cost.in_pool = True
-        connect_s, began_at = cost.connect_s, perf_counter()
+        connect_s, began_at_s = cost.connect_s, perf_counter()
         try:
             return get()
         finally:
             cost.in_pool = False
             # what went into opening a connection is charged already, and is not waiting
-            cost.pool_s += perf_counter() - began_at - (cost.connect_s - connect_s)
+            cost.pool_s += perf_counter() - began_at_s - (cost.connect_s - connect_s)
 
     def metered_create(record: ConnectionPoolEntry) -> Any:
         cost = current_cost.get()
         if cost is None:
             return create(record)
-        cost.connecting_since = perf_counter()
+        cost.connect_began_at_s = perf_counter()
         try:
             return create(record)
         except BaseException:
@@ -95,15 +95,15 @@ def _meter_pool(pool: Pool) -> None:
 def _finish_connecting(dbapi_connection: Any, record: Any) -> None:
     # a listener of "connect": those before it set the new connection up, and belong to opening it
     cost = current_cost.get()
-    if cost is not None and cost.connecting_since is not None:
+    if cost is not None and cost.connect_began_at_s is not None:
         cost.connections += 1
         _charge_connecting(cost)
 
 
 def _charge_connecting(cost: PageCost) -> None:
-    assert cost.connecting_since is not None
-    cost.connect_s += perf_counter() - cost.connecting_since
-    cost.connecting_since = None
+    assert cost.connect_began_at_s is not None
+    cost.connect_s += perf_counter() - cost.connect_began_at_s
+    cost.connect_began_at_s = None
 
 
 def _meter_dialect(dialect: Dialect, driver: MeteredDriver) -> None:
@@ -123,16 +123,16 @@ def _meter_dialect(dialect: Dialect, driver: MeteredDriver) -> None:
 def _metered_statement(driver: MeteredDriver, run: Callable[..., None]) -> Callable[..., None]:
     def metered(cursor: Any, statement: str, *rest: Any) -> None:
         cost = current_cost.get()
-        if cost is None or cost.connecting_since is not None:
+        if cost is None or cost.connect_began_at_s is not None:
             return run(cursor, statement, *rest)
         connection = driver.connection_of(cursor)
         trips = 1 if driver.in_transaction(connection) else 1 + driver.begins(connection)
         mark = driver.mark(connection, statement)
-        began_at = perf_counter()
+        began_at_s = perf_counter()
         try:
             run(cursor, statement, *rest)
         finally:
-            cost.db_s += perf_counter() - began_at
+            cost.db_s += perf_counter() - began_at_s
             cost.statements += 1
             cost.round_trips += trips + driver.prepares(connection, mark)
         cost.rows += driver.rows(cursor)
@@ -145,17 +145,17 @@ def _metered_end(
 ) -> Callable[[PoolProxiedConnection], None]:
     def metered(pooled: PoolProxiedConnection) -> None:
         cost = current_cost.get()
-        if cost is None or cost.connecting_since is not None:
+        if cost is None or cost.connect_began_at_s is not None:
             return run(pooled)
         connection = driver.unwrap(pooled.dbapi_connection)
         if not driver.in_transaction(connection):
             return run(pooled)  # sends nothing
         cost.round_trips += trips(connection)
-        began_at = perf_counter()
+        began_at_s = perf_counter()
         try:
             run(pooled)
         finally:
-            cost.db_s += perf_counter() - began_at
+            cost.db_s += perf_counter() - began_at_s
 
     return metered
 
@@ -163,15 +163,15 @@ def _metered_end(
 def _metered_ping(driver: MeteredDriver, ping: Callable[[Any], bool]) -> Callable[[Any], bool]:
     def metered(dbapi_connection: Any) -> bool:
         cost = current_cost.get()
-        if cost is None or cost.connecting_since is not None:
+        if cost is None or cost.connect_began_at_s is not None:
             return ping(dbapi_connection)
         connection = driver.unwrap(dbapi_connection)
         trips, mark = driver.ping_trips(connection), driver.mark_ping(connection)
-        began_at = perf_counter()
+        began_at_s = perf_counter()
         try:
             return ping(dbapi_connection)
         finally:
-            cost.db_s += perf_counter() - began_at
+            cost.db_s += perf_counter() - began_at_s
             cost.round_trips += trips + driver.prepares(connection, mark)
 
     return metered

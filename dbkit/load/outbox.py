@@ -105,7 +105,7 @@ class Outbox:
         self._environment.events.request.fire(
             request_type=user.stack,
             name=getattr(page.function, "__name__", type(page.function).__name__),
-            start_time=self._epoch_s + cost.asked_at,
+            start_time=self._epoch_s + cost.asked_at_s,
             response_time=cost.response_ms,
             response_length=length,
             exception=failure,

@@ -59,12 +59,12 @@ class Page:
     @property
     def measured(self) -> bool:
         """Whether it counts, or belongs to a warm-up."""
-        return self.window.measures(self.cost.asked_at)
+        return self.window.measures(self.cost.asked_at_s)
 
     @property
     def measured_share(self) -> float:
         """See `Window.share`."""
-        return self.window.share(self.cost.asked_at, self.cost.finished_at)
+        return self.window.share(self.cost.asked_at_s, self.cost.finished_at_s)
 
     @property
     def did_not_wait(self) -> bool:
@@ -139,7 +139,7 @@ class Stint:
             self._has_room = self._put(page)
             self.in_flight = None
         self._reader.pages_asked += page.measured
-        self._asked_s = page.cost.finished_at
+        self._asked_s = page.cost.finished_at_s
 
     def pause_s(self, page: Page) -> float | None:
         """Seconds until the next page is to be asked for. None where that is now; 0 where others have a turn before.

@@ -21,57 +21,57 @@ COUNTS = ("statements", "round_trips", "rows", "connections")
 class PageCost:
     """The cost of one page. The page starts when the cost is entered, and is finished when the cost is left.
 
-    `asked_at`, `started_at` and `finished_at` are readings of `time.perf_counter`, which all threads of a process
-    share; a page is asked for now, unless `asked_at` is given. `pool_s`, `connect_s` and `db_s` are seconds.
+    `asked_at_s`, `started_at_s` and `finished_at_s` are readings of `time.perf_counter`, which all threads of a process
+    share; a page is asked for now, unless `asked_at_s` is given. `pool_s`, `connect_s` and `db_s` are seconds.
 
     `statements` are those that the page executed. `round_trips` also counts each BEGIN, COMMIT, ROLLBACK, prepare and
     pre-ping of the pool that was really sent. `rows` are those that the server returned. `connections` are those opened
     for this page; their own round trips are in `connect_s` alone.
 
-    `connecting_since` and `in_pool` are the meter's notes on what is in progress.
+    `connect_began_at_s` and `in_pool` are the meter's notes on what is in progress.
     """
 
     __slots__ = (
         "_token",
-        "asked_at",
+        "asked_at_s",
+        "connect_began_at_s",
         "connect_s",
-        "connecting_since",
         "connections",
         "db_s",
-        "finished_at",
+        "finished_at_s",
         "in_pool",
         "pool_s",
         "round_trips",
         "rows",
-        "started_at",
+        "started_at_s",
         "statements",
     )
 
-    def __init__(self, asked_at: float | None = None) -> None:
-        self.asked_at = perf_counter() if asked_at is None else asked_at
-        self.started_at = self.finished_at = self.asked_at
+    def __init__(self, asked_at_s: float | None = None) -> None:
+        self.asked_at_s = perf_counter() if asked_at_s is None else asked_at_s
+        self.started_at_s = self.finished_at_s = self.asked_at_s
         self.pool_s = self.connect_s = self.db_s = 0.0
         self.statements = self.round_trips = self.rows = self.connections = 0
-        self.connecting_since: float | None = None
+        self.connect_began_at_s: float | None = None
         self.in_pool = False
         self._token: Token[PageCost | None] | None = None
 
     def __enter__(self) -> PageCost:
         self._token = current_cost.set(self)
-        self.started_at = perf_counter()
+        self.started_at_s = perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.finished_at = perf_counter()
+        self.finished_at_s = perf_counter()
         assert self._token is not None
         current_cost.reset(self._token)
 
     @property
     def response_ms(self) -> float:
         """From asking for the page to having it rendered and the connection handed back."""
-        return (self.finished_at - self.asked_at) * 1000
+        return (self.finished_at_s - self.asked_at_s) * 1000
 
     def as_dict(self) -> dict[str, float]:
         """All of it by name: `COUNTS`, and `PARTS` in milliseconds."""
@@ -80,9 +80,9 @@ class PageCost:
             "round_trips": self.round_trips,
             "rows": self.rows,
             "connections": self.connections,
-            "queue_ms": (self.started_at - self.asked_at) * 1000,
+            "queue_ms": (self.started_at_s - self.asked_at_s) * 1000,
             "pool_ms": self.pool_s * 1000,
             "connect_ms": self.connect_s * 1000,
             "db_ms": self.db_s * 1000,
-            "client_ms": (self.finished_at - self.started_at - self.pool_s - self.connect_s - self.db_s) * 1000,
+            "client_ms": (self.finished_at_s - self.started_at_s - self.pool_s - self.connect_s - self.db_s) * 1000,
         }

@@ -20,7 +20,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class MachineReading:
     """Counters of the machine, in seconds; None for those that the system does not have."""
 
-    at: float
+    at_s: float
     """When it was read, by `time.perf_counter`."""
     busy_s: float | None
     """CPU time that all processes of this machine have used, over all cores."""
@@ -34,7 +34,7 @@ class MachineReading:
 
         Counters tick in hundredths of a second, and some hypervisors set them back: what falls outside is clamped.
         """
-        seconds = self.at - before.at
+        seconds = self.at_s - before.at_s
 
         def share(now: float | None, then: float | None, possible: float) -> float | None:
             return None if now is None or then is None else min(max((now - then) / possible, 0.0), 1.0)
@@ -48,7 +48,7 @@ class MachineReading:
 
 def read_machine() -> MachineReading:
     """The counters as they are now; takes some 50 microseconds."""
-    at = time.perf_counter()
+    at_s = time.perf_counter()
     busy_s = steal_s = pressure_s = None
     try:
         # cpu user nice system idle iowait irq softirq steal …: proc(5)
@@ -59,7 +59,7 @@ def read_machine() -> MachineReading:
         pressure_s = int(Path("/proc/pressure/cpu").read_text().split("\n", 1)[0].rpartition("=")[2]) / 1e6
     except (OSError, ValueError, IndexError):
         pass  # not Linux, or a kernel without pressure accounting: they stay None
-    return MachineReading(at, busy_s, steal_s, pressure_s)
+    return MachineReading(at_s, busy_s, steal_s, pressure_s)
 
 
 def read_core_wait_s() -> float:

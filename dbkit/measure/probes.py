@@ -63,7 +63,7 @@ class MachineProbe:
         after = read_machine()
         busy_share, steal_share, pressure_share = after.shares_since(self._before)
         return {
-            "seconds": after.at - self._before.at,
+            "seconds": after.at_s - self._before.at_s,
             "machine": socket.gethostname(),
             "cores": CORES,
             "busy_share": busy_share,
