@@ -110,8 +110,8 @@ def page_user() -> Iterator[tuple[SyncPageUser, Call]]:
             bare.add_listener(listener)
 
     def bare_request() -> None:
-        began_s = time.perf_counter()
-        response_ms = (time.perf_counter() - began_s) * 1000
+        began_at_s = time.perf_counter()
+        response_ms = (time.perf_counter() - began_at_s) * 1000
         bare.fire(
             request_type="bare", name="bare", response_time=response_ms, response_length=1, exception=None, context={}
         )

@@ -55,9 +55,9 @@ class Slot:
     """Share of the machine's CPU time, 0 to 1, that its hypervisor gave to others."""
 
     @classmethod
-    def of(cls, pages_ms: Sequence[float], since_s: float, since_cpu_s: float) -> Slot:
-        """Of pages that took so long each, in the time since then by `perf_counter` and `process_time`."""
-        seconds, cpu_s = time.perf_counter() - since_s, time.process_time() - since_cpu_s
+    def of(cls, pages_ms: Sequence[float], since_at_s: float, cpu_before_s: float) -> Slot:
+        """The slot of pages with these response times, which began at these readings of the two clocks."""
+        seconds, cpu_s = time.perf_counter() - since_at_s, time.process_time() - cpu_before_s
         in_order = sorted(pages_ms)
         p50_ms, p95_ms = (in_order[min(int(share * len(in_order)), len(in_order) - 1)] for share in (0.5, 0.95))
         return cls(len(in_order), seconds, cpu_s, p50_ms, p95_ms)
@@ -134,9 +134,9 @@ def user_class(stack: str, strategy: str) -> str:
 def answer(commands: Iterable[str], read_until: Callable[[float], Sequence[float]]) -> None:
     """To each line, a number of seconds, read pages until then, and answer with the slot of their times in ms."""
     for line in commands:
-        since_s, since_cpu_s = time.perf_counter(), time.process_time()
-        pages_ms = read_until(since_s + float(line))
-        print(json.dumps(asdict(Slot.of(pages_ms, since_s, since_cpu_s))), flush=True)
+        since_at_s, cpu_before_s = time.perf_counter(), time.process_time()
+        pages_ms = read_until(since_at_s + float(line))
+        print(json.dumps(asdict(Slot.of(pages_ms, since_at_s, cpu_before_s))), flush=True)
 
 
 def shared_options() -> argparse.Namespace:
@@ -161,15 +161,15 @@ def _serve_sync(stack: str, strategy: str, options: argparse.Namespace, users: S
     settings, function = read_settings(options), STRATEGIES[strategy]
     engine = make_engine(find_database(), settings, stack)
 
-    def user(pages: Iterator[int], until_s: float, pages_ms: list[float]) -> None:
-        while (began_s := time.perf_counter()) < until_s:
+    def user(pages: Iterator[int], until_at_s: float, pages_ms: list[float]) -> None:
+        while (began_at_s := time.perf_counter()) < until_at_s:
             read_page(engine, function, next(pages), options.page_size, settings.end)
-            pages_ms.append((time.perf_counter() - began_s) * 1000)
+            pages_ms.append((time.perf_counter() - began_at_s) * 1000)
 
-    def read_until(until_s: float) -> list[float]:
+    def read_until(until_at_s: float) -> list[float]:
         pages_ms: list[float] = []
         # in a patched process these are greenlets
-        threads = [threading.Thread(target=user, args=(pages, until_s, pages_ms)) for pages in users]
+        threads = [threading.Thread(target=user, args=(pages, until_at_s, pages_ms)) for pages in users]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -184,18 +184,18 @@ def _serve_tasks(stack: str, strategy: str, options: argparse.Namespace, users: 
     settings, function = read_settings(options), STRATEGIES[strategy]
     engine = make_async_engine(find_database(), settings, stack)
 
-    async def user(pages: Iterator[int], until_s: float, pages_ms: list[float]) -> None:
-        while (began_s := time.perf_counter()) < until_s:
+    async def user(pages: Iterator[int], until_at_s: float, pages_ms: list[float]) -> None:
+        while (began_at_s := time.perf_counter()) < until_at_s:
             await read_page_async(engine, function, next(pages), options.page_size, settings.end, settings.close)
-            pages_ms.append((time.perf_counter() - began_s) * 1000)
+            pages_ms.append((time.perf_counter() - began_at_s) * 1000)
 
-    async def read_until(until_s: float) -> list[float]:
+    async def read_until(until_at_s: float) -> list[float]:
         pages_ms: list[float] = []
-        await asyncio.gather(*(user(pages, until_s, pages_ms) for pages in users))
+        await asyncio.gather(*(user(pages, until_at_s, pages_ms) for pages in users))
         return pages_ms
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        answer(sys.stdin, lambda until_s: runner.run(read_until(until_s)))
+        answer(sys.stdin, lambda until_at_s: runner.run(read_until(until_at_s)))
         runner.run(engine.dispose())
 
 

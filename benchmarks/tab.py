@@ -84,9 +84,9 @@ def main() -> None:
 def ask_ms(url: str) -> float:
     """Milliseconds until the answer, after the pause that the tab makes."""
     time.sleep(ASK_EVERY_S)
-    asked_s = time.perf_counter()
+    asked_at_s = time.perf_counter()
     requests.get(f"{url}/dbkit/state?version=0", timeout=60).raise_for_status()
-    return (time.perf_counter() - asked_s) * 1000
+    return (time.perf_counter() - asked_at_s) * 1000
 
 
 @contextmanager

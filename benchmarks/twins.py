@@ -16,8 +16,8 @@ ADDED_CPU_S = float(os.environ.get("ADDED_CPU_MS", "0")) / 1000
 def slowed(session: Session, page: int, page_size: int) -> RenderedPage:
     """`joined`, and then some work that waits for nothing."""
     rendered = joined(session, page, page_size)
-    until_s = time.thread_time() + ADDED_CPU_S
-    while time.thread_time() < until_s:
+    until_at_s = time.thread_time() + ADDED_CPU_S
+    while time.thread_time() < until_at_s:
         pass
     return rendered
 

@@ -82,8 +82,8 @@ def connections_to_open(pool: Pool, settings: Settings, users: int) -> int:
     So all that it has are checked out, once users who are gone have handed theirs back.
     """
     pool = cast(QueuePool, pool)
-    until_s = perf_counter() + HAND_BACK_TIMEOUT_S
-    while pool.checkedout() and perf_counter() < until_s:
+    until_at_s = perf_counter() + HAND_BACK_TIMEOUT_S
+    while pool.checkedout() and perf_counter() < until_at_s:
         gevent.sleep(POLL_S)
     return max(min(users, settings.pool_size), pool.checkedin())
 
@@ -132,9 +132,9 @@ class GreenletLane:
         with Echo.opened() as echo:
             while True:
                 gevent.sleep(SAMPLE_S)
-                sent_s = echo.send()
+                sent_at_s = echo.send()
                 wait_read(echo.reading_end)
-                meter.add(sent_s)
+                meter.add(sent_at_s)
                 echo.receive()
 
     def close(self) -> None:
@@ -194,9 +194,9 @@ class LoopLane:
             try:
                 while True:
                     await asyncio.sleep(SAMPLE_S)
-                    sent_s = echo.send()
+                    sent_at_s = echo.send()
                     await received.wait()
-                    meter.add(sent_s)
+                    meter.add(sent_at_s)
                     echo.receive()
                     received.clear()
             finally:

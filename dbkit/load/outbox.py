@@ -34,7 +34,7 @@ class Outbox:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._pages: deque[Page] = deque()
-        self._epoch_s = 0.0
+        self._epoch_at_s = 0.0
         """The time of day at which `time.perf_counter` was 0; the same for all of a test, so that pages that follow one
         another do so for listeners, too."""
         self._takers = Group()
@@ -47,7 +47,7 @@ class Outbox:
 
     def open(self) -> None:
         """Begin to take pages."""
-        self._epoch_s = time.time() - time.perf_counter()
+        self._epoch_at_s = time.time() - time.perf_counter()
         if self._ticker is None:
             self._ticker = gevent.spawn(self._tick)
 
@@ -105,7 +105,7 @@ class Outbox:
         self._environment.events.request.fire(
             request_type=user.stack,
             name=getattr(page.function, "__name__", type(page.function).__name__),
-            start_time=self._epoch_s + cost.asked_at_s,
+            start_time=self._epoch_at_s + cost.asked_at_s,
             response_time=cost.response_ms,
             response_length=length,
             exception=failure,

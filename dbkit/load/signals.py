@@ -10,7 +10,7 @@ schedule, and then a second `shutdown()` runs beside that of the main greenlet. 
 workers, waits for their end but does not ask for it. Nothing listens to SIGHUP. So both of Locust's handlers are left
 out.
 
-How a test is stopped is Locust's, when its results are written `dbkit.load.outputs`'s.
+Locust stops a test; for when its results are written see `dbkit.load.outputs`.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Signals:
         if environment is not None:
             environment.process_exit_code = code
             if isinstance(environment.runner, MasterRunner):
-                environment.runner.quit()  # tells the workers that are connected
+                environment.runner.quit()  # has the connected workers quit, too
         self._throw(SystemExit(code))
 
     def _throw(self, error: BaseException) -> None:

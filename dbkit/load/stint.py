@@ -99,7 +99,7 @@ class Stint:
         self._put = put
         self.left = -1 if limit is None else limit
         """How many pages it may still ask for; below 0 without a limit."""
-        self._asked_s = perf_counter()
+        self._asked_at_s = perf_counter()
         self._think_s = 0.0
         self._stopping = self._abandoned = False
         self._has_room = True
@@ -116,8 +116,8 @@ class Stint:
 
     def ask(self) -> Page | None:
         """The next page, to be read now; None where the stint is over."""
-        if self._think_s and (early_s := self._asked_s - perf_counter()) > 0:  # timers may be a little early
-            self._asked_s -= early_s
+        if self._think_s and (early_s := self._asked_at_s - perf_counter()) > 0:  # timers may be a little early
+            self._asked_at_s -= early_s
             self._think_s -= early_s
         self.in_flight = self
         with self._lock:  # between two looks of `abandon` a page is either not asked for or known
@@ -125,7 +125,7 @@ class Stint:
                 self.in_flight = None
                 return None
             self.left -= 1
-            reader, cost = self._reader, PageCost(self._asked_s)
+            reader, cost = self._reader, PageCost(self._asked_at_s)
             page = Page(reader, self._function, next(reader.pages), self._gate.window, cost, self._think_s * 1000)
             self.in_flight = page
         return page
@@ -139,7 +139,7 @@ class Stint:
             self._has_room = self._put(page)
             self.in_flight = None
         self._reader.pages_asked += page.measured
-        self._asked_s = page.cost.finished_at_s
+        self._asked_at_s = page.cost.finished_at_s
 
     def pause_s(self, page: Page) -> float | None:
         """Seconds until the next page is to be asked for. None where that is now; 0 where others have a turn before.
@@ -157,8 +157,8 @@ class Stint:
         self._think_s = max(seconds, 0.0)
         if not self._think_s or self._stopping:
             return 0.0
-        self._asked_s += self._think_s
-        return max(self._asked_s - perf_counter(), 0.0)
+        self._asked_at_s += self._think_s
+        return max(self._asked_at_s - perf_counter(), 0.0)
 
     # On the hub
 
@@ -216,9 +216,9 @@ class BareStint(Stint):
         return page
 
     def put(self, page: BarePage) -> None:  # type: ignore[override]
-        finished_s, window = perf_counter(), self._gate.window
+        finished_at_s, window = perf_counter(), self._gate.window
         if page.error is None:
-            self.pages += window.share(self._asked_s, finished_s)
-        self._reader.pages_asked += window.measures(self._asked_s)
-        self._asked_s = finished_s
+            self.pages += window.share(self._asked_at_s, finished_at_s)
+        self._reader.pages_asked += window.measures(self._asked_at_s)
+        self._asked_at_s = finished_at_s
         self.in_flight = None

@@ -200,10 +200,10 @@ class ThreadLane:
 
         def sample() -> None:
             # a thread that has slept waits for the interpreter as one does whose answer has come
-            since_s = perf_counter() + SAMPLE_S
+            since_at_s = perf_counter() + SAMPLE_S
             while not over.acquire(timeout=SAMPLE_S):
-                meter.add(since_s)
-                since_s = perf_counter() + SAMPLE_S
+                meter.add(since_at_s)
+                since_at_s = perf_counter() + SAMPLE_S
 
         try:
             self._run(sample)
