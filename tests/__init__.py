@@ -1,0 +1,7 @@
+"""The tests of dbkit."""
+
+import signal
+
+# A shell has the jobs that it puts in the background ignore SIGINT, and every process that they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -256,9 +256,12 @@ def test_ctrl_c_ends_it_at_once(seeded_url: str, stack: str) -> None:
     with subprocess.Popen(
         [*DBKIT, "bench", *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for_readers(seeded_url, name, process)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=DEADLINE_S)
+        try:
+            wait_for_readers(seeded_url, name, process)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
 
     assert (process.returncode, said) == (130, "python -m dbkit: interrupted\n")
 
