@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import psycopg
 import pytest
 from hypothesis import settings
 from psycopg import sql
+
+# threads of its own gain nothing with small matrices, and spin while other processes need the cores
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 from dbkit.database.embedded import serve
 from dbkit.database.url import DatabaseUrl
