@@ -77,10 +77,13 @@ class LocustRun:
     def wait_until(self, reached: Callable[[], object]) -> None:
         """Wait for it to be so, while Locust runs."""
         deadline = time.monotonic() + DEADLINE_S
-        while not reached():
+        while True:
+            began_s = time.monotonic()
+            if reached():
+                return
             assert self.process.poll() is None, self.output
             assert time.monotonic() < deadline, self.output
-            time.sleep(POLL_S)
+            time.sleep(max(POLL_S, 4 * (time.monotonic() - began_s)))  # what is waited for needs the cores more
 
     def wait_until_web_answers(self) -> None:
         def answers() -> bool:
@@ -166,7 +169,7 @@ class LocustRun:
         deadline = time.monotonic() + GRACE_S
         while (left := self._session()) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        return [f"{process.pid} {process.info['cmdline']}" for process in left]
+        return [str(process) for process in left]
 
     def kill(self) -> None:
         """Kill what is left of it, children that have lost their parent too, as they are still of its session."""
@@ -177,7 +180,7 @@ class LocustRun:
 
     def _session(self) -> list[psutil.Process]:
         found = []
-        for process in psutil.process_iter(["cmdline"]):
+        for process in psutil.process_iter():
             with suppress(ProcessLookupError, psutil.NoSuchProcess):
                 if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)

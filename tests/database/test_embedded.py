@@ -188,7 +188,7 @@ def used(folder: Path) -> bool:
 
 
 def stopped(folder: Path) -> bool:
-    return not processes(folder) and not (folder / "data" / "postmaster.pid").exists()
+    return not (folder / "data" / "postmaster.pid").exists() and not processes(folder)
 
 
 @contextmanager
