@@ -63,7 +63,7 @@ def verdict_row(label: str, reference: str, low: float | None, high: float | Non
 def plain_result(**content: Any) -> Result:
     """A result with the given content and nothing else."""
     lists: dict[str, Any] = {name: [] for name in Result.__struct_fields__}
-    nothing = {"state": "whole", "mixed": False, "reference": None, "reference_named": False, "timeline": None}
+    nothing = {"state": "complete", "mixed": False, "reference": None, "reference_named": False, "timeline": None}
     return Result(**lists | nothing | {"dbkit_comparison": FORMAT, "measured_on": {}} | content)
 
 

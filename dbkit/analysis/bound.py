@@ -1,7 +1,6 @@
 """What kept a class from serving more pages, by rules that are fixed beforehand.
 
-They stand in the documentation of results, in the same words. What is measured of a slot is left to
-`dbkit.analysis.slot`.
+docs/results.md has the rules in the same words. For what is measured in a slot see `dbkit.analysis.slot`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ THINK_SHARE = 0.5
 
 
 def bound_by(slots: Iterable[Slot]) -> str | None:
-    """What bound the `slots` of one class together; the first rule that holds. None where no page was served.
+    """What bound the `slots` of one class together: the first rule that is true. None where no page was served.
 
     `client CPU`, `machine`, `pool`, `think time`, `database`, or `users` where nothing is at its limit. The share of
     `db` in the response time is no part of the rules: under load most of it is an answer that waits for the

@@ -30,7 +30,7 @@ class Condition:
 
     user_class: str
     load: Load | None = None
-    """None where it is not the condition's to say: in a run without a schedule, users come and go."""
+    """None in a run without a schedule, where users come and go."""
     variant: tuple[tuple[str, str], ...] = ()
     """Settings in which conditions of one test differ, by name, in order: `(("pool-size", "5"),)`."""
 
@@ -44,7 +44,7 @@ class Condition:
 def labels(conditions: Iterable[Condition]) -> Mapping[Condition, str]:
     """What to call each of the conditions of a test: its class, and what else varies among them.
 
-    Of conditions that differ in their classes alone these are the names of the classes.
+    Where conditions differ in their classes alone these are the names of the classes.
     """
     conditions = list(conditions)
     loads_vary = len({each.load for each in conditions}) > 1

@@ -64,7 +64,7 @@ def headline_of_mixed_run(strategies: Sequence[ClassRow]) -> list[str]:
     classes = "1 of several user classes" if len(served) == 1 else f"{len(served)} user classes at once"
     return [
         f"{classes} served {number(together)} pages a second{'' if len(served) == 1 else ' together'}."
-        " Which of them is faster cannot be told from this."
+        " This does not show which of them is faster."
     ]
 
 
@@ -124,7 +124,7 @@ def _group(name: str, rows: Mapping[str, ClassRow], against_fastest: Mapping[str
 
 def _interval(verdict: Verdict) -> str:
     """The interval, with the rounds that would be enough to show a difference."""
-    rounds = f", and about {verdict.rounds_needed} rounds would tell" if verdict.rounds_needed else ""
+    rounds = f", and about {verdict.rounds_needed} rounds would be enough" if verdict.rounds_needed else ""
     ends = "" if verdict.low is None or verdict.high is None else interval(verdict.low, verdict.high)
     return f"{ends}{rounds}"
 

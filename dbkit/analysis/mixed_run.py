@@ -58,7 +58,7 @@ def result_of_mixed_run(
         only = strategies[0].label
         warnings.append(f"of {chosen} classes only {only} read pages; give {chosen} users or more, or name the classes")
     return Result(
-        state="cut short" if cut_short else "whole",
+        state="cut short" if cut_short else "complete",
         mixed=mixed,
         headline=headline_of_mixed_run(strategies) if mixed else headline_of_one_class(strategies),
         warnings=warnings + warnings_of_classes(strategies),

@@ -14,7 +14,7 @@ from dbkit.analysis.records import BareRow, ClassRow, Count, Figure, Number, Slo
 FORMAT = 3
 """The format of `<prefix>_comparison.json`; raised when what is in it changes its meaning."""
 
-State = Literal["running", "cut short", "whole"]
+State = Literal["running", "cut short", "complete"]
 """A result was made while the test ran, from a test that ended before its time, or from one that ran to its end."""
 
 Setting = str | Annotated[int, Meta(ge=-(10**15), le=10**15)] | Number | bool | None
@@ -64,7 +64,7 @@ class OverTime(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Result(Struct, kw_only=True):
-    """Everything there is to say of one run: the content of `<prefix>_comparison.json`."""
+    """Everything that is known of one run: the content of `<prefix>_comparison.json`."""
 
     dbkit_comparison: int = FORMAT
     state: State

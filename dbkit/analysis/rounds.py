@@ -90,7 +90,7 @@ class Rounds:
             named = self._reference is not None
             verdicts = compare_rows(counted, on_pages, strategies, reference, quantities, named=named)
         result = Result(
-            state="cut short" if self.counted < planned_slots else "whole",
+            state="cut short" if self.counted < planned_slots else "complete",
             mixed=False,
             headline=[],
             warnings=[

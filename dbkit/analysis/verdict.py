@@ -20,7 +20,7 @@ The method, fixed before any result is seen:
 4. The interval is Student's t, its degrees of freedom after Satterthwaite (1946), with the covariance of the residuals
    as in Bell and McCaffrey (2002). With two classes this is exactly the paired t-test of the logarithms, or with steal
    the regression of their differences. With many classes the round's effect is known from all of them, each class
-   brings degrees of freedom of its own, and few rounds tell more than a paired t-test can: with 15 classes the
+   brings degrees of freedom of its own, and few rounds show more than a paired t-test can: with 15 classes the
    interval is a quarter narrower at 3 rounds, a tenth at 5.
 
 5. Intervals of one table hold together: of 100 runs with equal classes, at most 5 show any difference. Which pairs
@@ -53,7 +53,7 @@ CONFIDENCE = 0.95
 MIN_ROUNDS = 3  # with fewer, the scatter between rounds is a guess
 SMALLEST_RATIO = 1.03  # the smallest difference that further rounds are advised for
 MIN_DEGREES_OF_FREEDOM = 2  # left when steal is fitted: with one, the wider quantile costs more than steal explains
-LARGEST_LOG = 30.0  # of a ratio and its interval's ends: further out, 10 to the 13th, they tell nothing more
+LARGEST_LOG = 30.0  # of a ratio and its interval's ends: further out, 10 to the 13th, they say nothing more
 ROUNDING = 1e-12  # added to an interval's half-width, so that the arithmetic's own rounding never shows a difference
 DRAWS = 4000  # of the simulation: the error of a table is then right to a third of a percent point
 DRAWS_AT_A_TIME = 500  # so that they stay in the processor's cache
@@ -91,7 +91,7 @@ class Observation:
     """One slot's value of one quantity.
 
     `value` is above 0 and finite. `steal` is the share of the machine's CPU time stolen during the slot, 0 to 1, or
-    None where the system does not tell. Anything else raises ValueError.
+    None where the system does not report it. Anything else raises ValueError.
     """
 
     user_class: str
@@ -112,7 +112,7 @@ class Comparison:
     """How many times the reference's value a user class has.
 
     `rounds` counts the rounds in which both have a slot. `ratio` is None where there is none. `low` and `high`, the
-    ends of the 95 % interval, are None below `MIN_ROUNDS`. `adjusted` tells whether steal was taken out.
+    ends of the 95 % interval, are None below `MIN_ROUNDS`. `adjusted` says whether steal was taken out.
     `rounds_needed` is how many rounds would do, None where those at hand do: see `compare`.
     """
 
@@ -148,7 +148,7 @@ class Model:
     """The least squares of one quantity of one run: an effect of each class, of each round and, if it helps, of steal.
 
     All of a run's observations of the quantity belong in one model, also those of classes that are of no interest: each
-    helps to tell what the rounds and the steal did. Intervals that are shown together take their error from one call of
+    helps to estimate what the rounds and the steal did. Intervals that are shown together take their error from one call of
     `error_of_each`.
     """
 
@@ -156,7 +156,7 @@ class Model:
         # in one order, however they come, so that the simulation draws the same for the same slots
         slots = sorted(observations, key=lambda slot: (slot.user_class, slot.round, slot.value, slot.steal or 0.0))
         self.names = sorted({slot.user_class for slot in slots})
-        """Of the user classes."""
+        """The names of the user classes."""
         self._places = {name: place for place, name in enumerate(self.names)}
         rounds = {number: place for place, number in enumerate(sorted({slot.round for slot in slots}))}
         self._class_of = np.array([self._places[slot.user_class] for slot in slots], dtype=int)
@@ -173,7 +173,7 @@ class Model:
         self._coefficient_of = gram_inverse @ design.T
         self._effect_of = self._coefficient_of[: len(self.names)]
         estimable = gram_inverse @ (design.T @ design)
-        # classes that rounds connect, by way of others or at once, share a direction that the design cannot tell
+        # classes that rounds connect, by way of others or at once, share a direction that the design cannot determine
         self._connected = np.eye(len(self.names)) - estimable[: len(self.names), : len(self.names)] > 1e-9
 
         # Adding steal to the model changes all by one outer product (the theorem of Frisch, Waugh and Lovell).
@@ -328,7 +328,7 @@ class Model:
             with np.errstate(divide="ignore", invalid="ignore"):
                 freedom = pair_variances**2 / spread
                 squares = (effects[one] - effects[other]) ** 2 / pair_variances
-                # Wallace's (1959) normal deviate of a t is quick, and near enough to tell which pair's is the smallest
+                # Wallace's (1959) normal deviate of a t is quick, and close enough to find which pair's is the smallest
                 deviates = np.sqrt(freedom * np.log1p(squares / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
             pair = np.nanargmax(np.nan_to_num(deviates, nan=-1.0), axis=0), np.arange(DRAWS_AT_A_TIME)
             smallest.append(2 * stdtr(freedom[pair], -np.sqrt(squares[pair])))
@@ -338,9 +338,9 @@ class Model:
 
 
 def sentence(comparison: Comparison, quantity: Quantity) -> str:
-    """The verdict in words: the difference, that none is shown, or that the rounds are too few to tell."""
+    """The verdict in words: the difference, that none is shown, or that the rounds are too few."""
     if comparison.ratio is None or comparison.low is None or comparison.high is None:
-        return f"too few rounds to tell: {comparison.rounds}, and at least {comparison.rounds_needed} are needed"
+        return f"too few rounds: {comparison.rounds}, and at least {comparison.rounds_needed} are needed"
     ends = interval(comparison.low, comparison.high)
     if comparison.shown:
         ratio = f"{comparison.ratio:.{decimals(comparison.low, comparison.high)}f}×"
@@ -348,4 +348,4 @@ def sentence(comparison: Comparison, quantity: Quantity) -> str:
         return f"{words} {ends}"
     if comparison.rounds_needed is None:
         return f"no difference shown {ends}"
-    return f"no difference shown {ends}: about {comparison.rounds_needed} rounds would tell"
+    return f"no difference shown {ends}: about {comparison.rounds_needed} rounds would be enough"

@@ -1,7 +1,6 @@
 """A result as files beside Locust's own: `<prefix>_strategies.csv`, `<prefix>_slots.csv`, `<prefix>_comparison.json`.
 
-Each, as every file that dbkit writes, is written beside and renamed, so that a reader finds the old file or the new
-one, never half of it.
+The columns are those of the records in `dbkit.analysis.records`. For how files are written see `dbkit.output.writing`.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ def output_console(piped_width: int) -> Console:
 
 
 def progress_bar(console: Console, **options: Any) -> Progress:
-    """A bar with its description, how many of how many, and the time left, gone at the end; `options` are `Progress`'s.
+    """A bar with its description, how many of how many, and the time left, gone at the end; `options` are those of `rich.progress.Progress`.
 
-    What is cut where the line is too short is the description: the numbers stay whole.
+    Where the line is too short the description is cut, never the numbers.
     """
     columns = (
         TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=max(console.width - 24, 1))),

@@ -1,4 +1,4 @@
-"""Files as dbkit writes them: beside and renamed. A reader finds the old file or the new one, never half of it."""
+"""Writes files: under another name first, then renamed, so that a reader never finds half a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dbkit.errors import DbkitError
 
 
 def write_text(name: str, content: str, *, option: str) -> None:
-    """Write a file, and the folders that it is in. Raises DbkitError, which names the `option`, where it cannot be."""
+    """Write a file, and make its folders. Raises DbkitError, which names the `option`, where that cannot be done."""
     try:
         if _takes_text(Path(name)):
             Path(name).write_text(content, encoding="utf-8")
@@ -30,7 +30,7 @@ def write_text(name: str, content: str, *, option: str) -> None:
 
 
 def check_writable(name: str, *, option: str) -> None:
-    """Make the folders of a file to be. Raises DbkitError, as `write_text` would, where it cannot be written."""
+    """Make the folders of a file that will be written. Raises DbkitError where `write_text` would."""
     try:
         if Path(name).is_dir():
             raise IsADirectoryError(0, "it is a folder")
@@ -48,7 +48,7 @@ def _takes_text(path: Path) -> bool:
 
 
 def _places(name: str) -> tuple[Path, Path]:
-    """Where a file is to be, in a folder that is made, and where it is written before. Of a link it is the target."""
+    """Where a file will be, in a folder that is made here, and where it is written first. A link's target is meant."""
     path = Path(os.path.realpath(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     return path, path.with_name(f".{path.name}.{os.getpid()}")

@@ -58,7 +58,7 @@ def test_two_classes_that_are_not_shown_to_differ_lead_as_one_group() -> None:
     against = [verdict("Middle", "Fast", 0.9, 1.01, rounds_needed=14), verdict("Slow", "Fast", 0.1, 0.2)]
     assert headline([FAST, MIDDLE, SLOW], [], [], against)[:2] == [
         "Fast and Middle serve the most pages, 900 and 880 a second;"
-        " between them no difference is shown [0.90, 1.01], and about 14 rounds would tell.",
+        " between them no difference is shown [0.90, 1.01], and about 14 rounds would be enough.",
         "Every other class is shown to serve fewer than Fast.",
     ]
 
@@ -204,5 +204,5 @@ def test_where_no_page_was_served_it_says_that_alone(strategies: list[ClassRow])
 
 def test_classes_of_a_mixed_run_are_not_ranked() -> None:
     assert headline_of_mixed_run([FAST, SLOW]) == [
-        "2 user classes at once served 1000 pages a second together. Which of them is faster cannot be told from this."
+        "2 user classes at once served 1000 pages a second together. This does not show which of them is faster."
     ]

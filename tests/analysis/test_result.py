@@ -524,7 +524,7 @@ def test_bare_slots_are_in_no_row_verdict_or_warning_and_give_what_the_harness_t
     # neither their disturbance nor their missing pages are the classes'
     slots = [replace(each, incomplete=each.bare) for each in slots]
     result, without = result_of_calibrated(slots), result_of_calibrated([each for each in slots if not each.bare])
-    assert result.warnings == [] and result.state == "whole"
+    assert result.warnings == [] and result.state == "complete"
     assert [row.slot for row in result.slots] == [each.number for each in slots if not each.bare]
     assert [row.slot for row in result.calibration] == [each.number for each in slots if each.bare]
     assert {row.user_class for row in result.calibration} == {"Fast", "Middle"}

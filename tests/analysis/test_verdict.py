@@ -361,7 +361,7 @@ def test_below_three_common_rounds_there_is_a_ratio_and_no_interval() -> None:
     result = compare_one(observe({"A": [110.0, 121.0], "B": [100.0, 100.0], "C": [90.0, 90.0, 90.0]}))
     assert result.ratio == pytest.approx(np.sqrt(1.1 * 1.21))
     assert (result.rounds, result.low, result.high, result.shown) == (2, None, None, False)
-    assert verdict.sentence(result, verdict.PAGES_PER_S) == "too few rounds to tell: 2, and at least 3 are needed"
+    assert verdict.sentence(result, verdict.PAGES_PER_S) == "too few rounds: 2, and at least 3 are needed"
 
 
 values = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=8)
@@ -370,7 +370,7 @@ values = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=8)
 def test_classes_with_no_round_in_common_have_no_ratio() -> None:
     result = compare_one([*observe({"B": [100.0, 90.0, 101.0]}), verdict.Observation("A", 3, 50.0, None)])
     assert (result.rounds, result.ratio, result.shown) == (0, None, False)
-    assert verdict.sentence(result, verdict.PAGES_PER_S) == "too few rounds to tell: 0, and at least 3 are needed"
+    assert verdict.sentence(result, verdict.PAGES_PER_S) == "too few rounds: 0, and at least 3 are needed"
 
 
 @settings(max_examples=100, deadline=None)
@@ -441,7 +441,7 @@ def comparison(ratio: float, low: float, high: float, rounds_needed: int | None 
         (
             comparison(1.1, 0.9, 1.34, rounds_needed=14),
             verdict.SERVER_CPU_MS,
-            "no difference shown [0.90, 1.34]: about 14 rounds would tell",
+            "no difference shown [0.90, 1.34]: about 14 rounds would be enough",
         ),
         # Two decimals would hide that 1 is outside, or that the interval has a width.
         (

@@ -44,6 +44,6 @@ def test_a_planner_sees_each_slot_and_may_end_early(seeded_url: str, tmp_path: P
         assert run.wait() == 0, run.output
     comparison = json.loads((tmp_path / "run" / "run_comparison.json").read_text())
     assert [(slot["round"], slot["users"]) for slot in comparison["slots"]] == [(1, 1), (2, 2)]
-    assert comparison["state"] == "whole"
+    assert comparison["state"] == "complete"
     conditions = {row["condition"]: row["users"] for row in comparison["strategies"]}
     assert conditions == {"PsycopgCore, 1 user": 1, "PsycopgCore, 2 users": 2}

@@ -426,7 +426,7 @@ def test_what_stands_above_the_headline_follows_from_the_state(state: State) -> 
     _, _, body = report(result).partition("<body")
     mark, other = (body.index(warning) for warning in result.warnings)
     headline = body.index(result.headline[0])
-    assert (mark < headline) == (state != "whole")
+    assert (mark < headline) == (state != "complete")
     assert headline < other
 
 
