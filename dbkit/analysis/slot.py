@@ -49,7 +49,7 @@ class ProcessSlot:
     hub_stall_ms: float
     """The longest stall of the hub; 0 where there was none: see `dbkit.load.lag`."""
     machine: str
-    """The name of the machine that it ran on. The following are about that machine, as far as the system reports them."""
+    """The name of the machine that it ran on. The following are of that machine, as far as its system reports them."""
     cores: int
     """How many cores it has."""
     busy_share: float | None

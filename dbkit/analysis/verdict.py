@@ -148,8 +148,8 @@ class Model:
     """The least squares of one quantity of one run: an effect of each class, of each round and, if it helps, of steal.
 
     All of a run's observations of the quantity belong in one model, also those of classes that are of no interest: each
-    helps to estimate what the rounds and the steal did. Intervals that are shown together take their error from one call of
-    `error_of_each`.
+    helps to estimate what the rounds and the steal did. Intervals that are shown together take their error from one
+    call of `error_of_each`.
     """
 
     def __init__(self, observations: Sequence[Observation], quantity: Quantity) -> None:

@@ -19,7 +19,9 @@ def output_console(piped_width: int) -> Console:
 
 
 def progress_bar(console: Console, **options: Any) -> Progress:
-    """A bar with its description, how many of how many, and the time left, gone at the end; `options` are those of `rich.progress.Progress`.
+    """A bar with its description, how many of how many, and the time left. It is gone at the end.
+
+    `options` are those of `rich.progress.Progress`.
 
     Where the line is too short the description is cut, never the numbers.
     """

