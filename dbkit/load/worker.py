@@ -18,7 +18,7 @@ from dbkit.load.gate import Window
 from dbkit.load.lag import LagProbe
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
 from dbkit.load.worker_reports import send_report
-from dbkit.measure.probes import MachineProbe, Probe, ProcessProbe, start_all, stop_all
+from dbkit.measure.probes import PROCESS_PROBES, Probe, start_all, stop_all
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class SlotReader:
         if not self._context.reads_pages:
             return  # this process joins during the slot, and has no users yet
         lane = self._context.resources.lane(msg.data["stack"])
-        self._probes = [LagProbe(lane.measure_lag), MachineProbe(), ProcessProbe()]
+        self._probes = [LagProbe(lane.measure_lag), *(make_probe() for make_probe in PROCESS_PROBES)]
         start_all(self._probes)
         self._context.gate.measure()
         self._waiting = gevent.spawn(self._wait_until_enough, msg.data["slot"])

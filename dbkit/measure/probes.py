@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dbkit.measure.machine import CORES, read_core_wait_s, read_machine
@@ -70,3 +70,7 @@ class MachineProbe:
             "steal_share": steal_share,
             "pressure_share": pressure_share,
         }
+
+
+PROCESS_PROBES: tuple[Callable[[], Probe], ...] = (MachineProbe, ProcessProbe)
+"""What every process that reads pages reads of itself, in each slot."""
