@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from dbkit.measure.tally import SHOWN_PARTS
 from tests.browser import Tab, browser, browser_page
-from tests.locust_runs import DEADLINE_S, locust
+from tests.locust_runs import DEADLINE_S, LocustRun, locust
 
 ROUNDS = "locustfiles/rounds.py"
 CLASSES = ("PsycopgJoined", "PsycopgAsyncCore", "AsyncpgSelectin")
@@ -33,6 +33,21 @@ CUT_LABELS = "labels => labels.filter(each => each.scrollWidth > each.clientWidt
 def chromium() -> Iterator[Browser]:
     with browser() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def waiting(seeded_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocustRun]:
+    """Locust in which nothing has been started. Tests leave it so."""
+    with locust(tmp_path_factory.mktemp("waiting") / "run", *CLASSES, url=seeded_url, web=True) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def guarded(seeded_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocustRun]:
+    """Locust that asks for a login."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with locust(folder / "run", "--web-login", *CLASSES, url=seeded_url, web=True) as run:
+        yield run
 
 
 @pytest.fixture
@@ -89,17 +104,16 @@ def fill(page: Page, **fields: object) -> None:
         page.get_by_label(f"{label.replace('_', ' ')} (").fill(str(value))
 
 
-def test_the_form_links_to_the_tab_which_links_back(seeded_url: str, tmp_path: Path, tab: Tab) -> None:
-    with locust(tmp_path / "run", *CLASSES, url=seeded_url, web=True) as run:
-        page = tab.page
-        page.goto(run.web_url)
-        page.get_by_role("link", name="Strategies").click()
-        expect(page.locator("#dbkit-status")).to_have_text("nothing has been measured yet")
-        expect(page.get_by_role("heading", name="Start new load test")).to_be_hidden()
-        page.get_by_role("link", name="Start a run").click()
-        expect(page.get_by_role("heading", name="Start new load test")).to_be_visible()
-        expect(page.locator("#dbkit-status")).to_be_hidden()
-        assert urlsplit(page.url).path == "/"
+def test_the_form_links_to_the_tab_which_links_back(waiting: LocustRun, tab: Tab) -> None:
+    page = tab.page
+    page.goto(waiting.web_url)
+    page.get_by_role("link", name="Strategies").click()
+    expect(page.locator("#dbkit-status")).to_have_text("nothing has been measured yet")
+    expect(page.get_by_role("heading", name="Start new load test")).to_be_hidden()
+    page.get_by_role("link", name="Start a run").click()
+    expect(page.get_by_role("heading", name="Start new load test")).to_be_visible()
+    expect(page.locator("#dbkit-status")).to_be_hidden()
+    assert urlsplit(page.url).path == "/"
 
 
 def test_rounds_from_the_form_to_the_downloads(password_url: str, tmp_path: Path, tab: Tab) -> None:
@@ -275,18 +289,16 @@ def test_it_works_under_a_path_of_its_own_and_with_workers(seeded_url: str, tmp_
 
 
 @pytest.mark.parametrize("path", ["state", "download/report.html", "charts.js", "plotly.js"])
-def test_nothing_is_shown_without_a_login_where_one_is_asked_for(seeded_url: str, tmp_path: Path, path: str) -> None:
-    with locust(tmp_path / "run", "--web-login", *CLASSES, url=seeded_url, web=True) as run:
-        answer = run.get(f"/dbkit/{path}")
-        assert answer.text.startswith("Locust auth exception")  # nobody can log in yet: no user is known
+def test_nothing_is_shown_without_a_login_where_one_is_asked_for(guarded: LocustRun, path: str) -> None:
+    answer = guarded.get(f"/dbkit/{path}")
+    assert answer.text.startswith("Locust auth exception")  # nobody can log in yet: no user is known
 
 
 @pytest.mark.parametrize(
     ("path", "said"), [("comparison.json", "nothing has been measured yet"), ("x.csv", "there is no")]
 )
-def test_a_missing_download_is_reported(seeded_url: str, tmp_path: Path, path: str, said: str) -> None:
-    with locust(tmp_path / "run", *CLASSES, url=seeded_url, web=True) as run:
-        answer = run.get(f"/dbkit/download/{path}")
-        assert (answer.status_code, said in answer.text) == (404, True)
-        for other in ("report.html", "%2e%2e/pyproject.toml", "__init__.py"):
-            assert run.get(f"/dbkit/{other}").status_code == 404
+def test_a_missing_download_is_reported(waiting: LocustRun, path: str, said: str) -> None:
+    answer = waiting.get(f"/dbkit/download/{path}")
+    assert (answer.status_code, said in answer.text) == (404, True)
+    for other in ("report.html", "%2e%2e/pyproject.toml", "__init__.py"):
+        assert waiting.get(f"/dbkit/{other}").status_code == 404
