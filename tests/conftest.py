@@ -82,7 +82,10 @@ def each_url(request: pytest.FixtureRequest, seeded_url: str, password_url: str)
     return seeded_url if request.param == "socket" else password_url
 
 
-LONG_FILES = ("test_lanes", "test_signals", "test_rounds", "test_locust_runs", "test_tab", "test_embedded")
+LONG_FILES = (
+    *("test_lanes", "test_signals", "test_rounds", "test_locust_runs", "test_tab", "test_embedded"),
+    *("test_report", "test_paging", "test_bad_input", "test_dataset", "test_compose", "test_bench", "test_verdict"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
