@@ -4,8 +4,8 @@
 
 The same is done with and without, in turns, and the CPU times are subtracted:
 
-- a page in Locust: a page user's task whose page is ready at once (gate, cost, check, request event, tally), less a
-  bare request event;
+- a page in Locust: a page user's task whose page is ready at once (gate, cost, a session that opens no connection,
+  outbox, check, request event, tally), less a bare request event;
 - a page in the engine: a session's connection from the pool and back, less the same on an engine that is not metered;
 - a statement, less one that is not metered.
 
@@ -91,11 +91,9 @@ def page_user() -> Iterator[tuple[SyncPageUser, Call]]:
     """A user as Locust makes it, whose pages are ready, and a call that fires a request event as any user would."""
 
     class Ready(SyncPageUser):
-        page_function = joined
-
-        def read(self, page: int, cost: PageCost) -> RenderedPage:
-            with cost:
-                return self.resources.expected_page(page).rendered
+        @staticmethod
+        def page_function(session: Session, page: int, page_size: int) -> RenderedPage:
+            return resources.expected_page(page).rendered
 
     environment = Environment(
         user_classes=[Ready], events=locust.events, parsed_options=get_parser().parse_args(["--headless"])
@@ -104,6 +102,7 @@ def page_user() -> Iterator[tuple[SyncPageUser, Call]]:
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
     environment.events.test_start.fire(environment=environment)
     load = context_of(environment)
+    resources = load.resources
     bare = EventHook()
     for listener in environment.events.request._handlers:
         if listener != load.recorder.on_request:
