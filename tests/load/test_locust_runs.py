@@ -181,15 +181,28 @@ def runs(password_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             return exits.enter_context(locust(folder / name, *DEBUG, *arguments, url=url, record=True))
 
         port = str(free_port())
-        master = ("--master", "--master-bind-port", port, "--expect-workers", "2", "-u", "6", "-r", "6", "-t", "2s")
-        yield {
+        master = ("--master", "--master-bind-port", port, "--expect-workers", "2", "-u", "6", "-r", "6")
+        runs = {
             "one process": start("one process", *TWENTY_USERS, *html["one process"]),
-            "two processes": start("two processes", *TWENTY_USERS, *html["two processes"], "--processes", "2"),
+            "two processes": start(
+                "two processes", *TWENTY_USERS, "-t", "300s", *html["two processes"], "--processes", "2"
+            ),
             "worker 1": start("worker 1", "--worker", "--master-port", port),
             "worker 2": start("worker 2", "--worker", "--master-port", port),
             # it reads no pages, and has no database
             "master": start("master", *master, "PsycopgCore", "AsyncpgCore", url=None),
         }
+        # as soon as pages of both classes were read by both processes: a busy machine may take more than a few seconds
+        for leader, readers in {"two processes": ["two processes"], "master": ["worker 1", "worker 2"]}.items():
+            runs[leader].wait_until(partial(have_read, [runs[reader] for reader in readers]))
+            runs[leader].process.send_signal(signal.SIGTERM)
+        yield runs
+
+
+def have_read(runs: list[LocustRun]) -> bool:
+    """Whether two processes, and users of two classes, have read pages."""
+    pages = [page for run in runs for page in run.pages]
+    return len({page.process for page in pages}) == len({page.stack for page in pages}) == 2
 
 
 @pytest.mark.parametrize("name", ["one process", "two processes"])
