@@ -29,7 +29,7 @@ class Statement(Struct, kw_only=True):
     execution_ms: Figure
     """By the plan."""
     parameters: str | None
-    """Of the first execution, as JSON."""
+    """Those of the first execution, as JSON."""
     plan: str | None
     note: str | None
     """Why there is no plan."""

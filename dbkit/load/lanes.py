@@ -2,7 +2,7 @@
 
 A stack of greenlets has its lane on the hub, an async one in the loop thread, and `dbkit.load.thread_lane` has native
 threads. A user's own greenlet only enters the lane and waits until its stint is over: a page never waits for Locust.
-What a stint reads, and when, is left to `dbkit.load.stint`; telling Locust to `dbkit.load.outbox`.
+For what a stint reads, and when, see `dbkit.load.stint`; for how Locust gets finished pages, `dbkit.load.outbox`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from dbkit.load.conductor import Conductor
 from dbkit.load.context import context_of
 from dbkit.load.locust_patches.csv_writer import track_csv_writer
 from dbkit.load.locust_patches.one_stop import stop_once_at_a_time
-from dbkit.load.locust_patches.percentiles import keep_three_digits
+from dbkit.load.locust_patches.percentiles import use_significant_digits
 from dbkit.load.locust_patches.rates import divide_by_open_time
 from dbkit.load.locust_patches.runner_made import on_runner_made
 from dbkit.load.options import TestOptions, add_options
@@ -115,7 +115,7 @@ def _on_test_stop(environment: Environment, **_: Any) -> None:
 for _pools in ("dbkit.database.meter", "dbkit.load.thread_lane"):
     logging.getLogger(_pools).setLevel(logging.WARNING)
 
-keep_three_digits()
+use_significant_digits()
 track_csv_writer()
 divide_by_open_time()
 events.init_command_line_parser.add_listener(add_options)

@@ -11,10 +11,10 @@ from tests.locust_runs import REPOSITORY
 SCRIPT = """
 from locust import stats
 locusts = stats.calculate_response_time_percentile
-from dbkit.load.locust_patches.percentiles import keep_three_digits
+from dbkit.load.locust_patches.percentiles import use_significant_digits
 from hypothesis import given, settings, strategies as st
 
-keep_three_digits()
+use_significant_digits()
 assert stats.calculate_response_time_percentile is not locusts
 times = st.dictionaries(st.floats(0, 1e5), st.integers(1, 1000), max_size=30)
 

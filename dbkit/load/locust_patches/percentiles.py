@@ -19,7 +19,7 @@ from locust import stats
 from dbkit.measure.tally import round_significant
 
 
-def keep_three_digits() -> None:
+def use_significant_digits() -> None:
     """Replace Locust's rounding in this process; doing so again changes nothing."""
     stats.bucket_response_time = round_significant  # type: ignore[assignment]
     stats.calculate_response_time_percentile = _Sorted().percentile  # type: ignore[assignment]
