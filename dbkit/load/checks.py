@@ -1,7 +1,7 @@
 """Checks on what a test is started with: options that must fit each other, the chosen classes and the files to write.
 
 The value of each option alone has been checked when it was read: see `dbkit.cli.values`. The database is checked by
-`dbkit.load.state`.
+`dbkit.load.context`.
 """
 
 from __future__ import annotations

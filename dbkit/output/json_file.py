@@ -36,7 +36,7 @@ def read_comparison(path: str) -> Result:
     except msgspec.ValidationError as error:
         fault, _, place = str(error).rpartition(" - at `$")
         fault = f"{place.rstrip('`').removeprefix('.')}: {fault}" if fault else str(error)
-        raise DbkitError(f"{path}: {_on_a_line(fault)}; dbkit did not write it so, run the test again") from None
+        raise DbkitError(f"{path}: {_on_a_line(fault)}; this dbkit did not write it: run the test again") from None
     return result
 
 

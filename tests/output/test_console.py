@@ -92,8 +92,8 @@ def test_numbers_stand_below_their_headings_to_the_right() -> None:
             found = re.search(rf"(?<!\S){re.escape(heading)}(?!\S)", table[0])
             assert found
             for line, figures in zip(table[1:], FULL.strategies, strict=True):
-                told = line[: found.end()].split()[-1]
-                assert float(told) == pytest.approx(getattr(figures, column), rel=0.005)
+                shown = line[: found.end()].split()[-1]
+                assert float(shown) == pytest.approx(getattr(figures, column), rel=0.005)
                 assert line[found.end() : found.end() + 1] in (" ", "") and line[found.end() - 1] != " "
 
 
@@ -142,17 +142,17 @@ def test_at_any_width_every_cell_is_whole_and_what_can_fit_does(data: st.DataObj
     parts = tables(printed(result(rows, verdicts), width))
 
     ratios = [*map(ratio, verdicts), "reference" if verdicts else ""]
-    told = {heading: column for heading, column in (*SPEEDS.items(), *WHY_COLUMNS.items()) if any(
+    shown = {heading: column for heading, column in (*SPEEDS.items(), *WHY_COLUMNS.items()) if any(
         getattr(figures, column) is not None for figures in rows
     )}  # fmt: skip
-    headings = ["user class", *told, "failed", "bound by", *([f"× {names[-1]}"] if verdicts else [])]
+    headings = ["user class", *shown, "failed", "bound by", *([f"× {names[-1]}"] if verdicts else [])]
     expected = [
         [
             figures.user_class,
             "0",
             "client CPU",
             ratio_cell,
-            *(number(getattr(figures, column)) for column in told.values()),
+            *(number(getattr(figures, column)) for column in shown.values()),
         ]
         for figures, ratio_cell in zip(rows, ratios, strict=True)
     ]
@@ -265,7 +265,7 @@ ROUNDS = ("-f", "locustfiles/rounds.py", "--headless", "-u", "2", "--rounds", "2
 
 
 def environment(url: str, **variables: str) -> dict[str, str]:
-    """This process's, without what tells of terminals, Locust or PostgreSQL, and with the database and `variables`."""
+    """This process's, without the variables of terminals, Locust or PostgreSQL, with the database and `variables`."""
     ours = r"COLUMNS|LINES|TERM|NO_COLOR|FORCE_COLOR|TTY_|DBKIT_|LOCUST_|PG"
     kept = {name: value for name, value in os.environ.items() if not re.match(ours, name)}
     return {**kept, "DBKIT_DATABASE_URL": url, "TERM": "xterm-256color", **variables}
@@ -291,7 +291,7 @@ def test_seeding_on_a_dumb_terminal_writes_its_last_line_alone(database_url: str
     assert re.fullmatch(r"seeded [^\r\n]+\r\n", written)
 
 
-def test_piped_long_seeding_tells_of_each_tenth_in_plain_lines(database_url: str) -> None:
+def test_piped_long_seeding_reports_each_tenth_in_plain_lines(database_url: str) -> None:
     done = subprocess.run(
         [*SEED, *MANY_ROWS], cwd=REPOSITORY, env=environment(database_url), capture_output=True, text=True, check=True
     )

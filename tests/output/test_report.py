@@ -300,13 +300,13 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
     on_pages = {v.label: v for v in full.verdicts if v.quantity == "pages_per_s"}
     assert f"× {full.reference}" in heading
     assert [msgspec.to_builtins(row) for row in full.strategies] == rows
-    for figures, (user_class, pages, told_ratio, p50, p95, p99, failures, bound_by) in zip(
+    for figures, (user_class, pages, shown_ratio, p50, p95, p99, failures, bound_by) in zip(
         full.strategies, speeds, strict=True
     ):
         row = msgspec.to_builtins(figures)
         assert user_class.endswith(row["user_class"])
         assert [pages, p50, p95, p99] == [number(row[name]) for name in ("pages_per_s", "p50_ms", "p95_ms", "p99_ms")]
-        assert told_ratio == (
+        assert shown_ratio == (
             "reference" if row["user_class"] == full.reference else ratio(on_pages[row["user_class"]])
         )
         assert (failures, bound_by) == (str(row["failures"]), limit(figures))
@@ -389,10 +389,10 @@ def test_a_mixed_run_says_so_at_every_figure_and_has_no_ratios(chromium: Browser
         sections = tab.page.locator("section:has(.dbkit-chart), section:has(table)").count()
         assert sections == 6
         assert MIXED_WARNING in tab.page.locator("header").inner_text()
-        told, why = tab.page.locator(".dbkit-comparison").inner_text(), tab.page.locator(".dbkit-reasons").inner_text()
-        assert "×" not in told
+        shown, why = tab.page.locator(".dbkit-comparison").inner_text(), tab.page.locator(".dbkit-reasons").inner_text()
+        assert "×" not in shown
         # nobody knows these of classes that ran at once
-        assert "bound by" not in told
+        assert "bound by" not in shown
         assert "CPU" not in why
         assert tab.page.inner_text("body").count("bound it come from rounds") == 1
         assert tab.page.locator("[data-chart=verdicts]").count() == 0
@@ -701,10 +701,10 @@ def test_the_summary_of_a_mixed_run_warns_and_has_no_ratios() -> None:
 
 def test_the_facts_name_as_many_users_as_the_headline() -> None:
     result = rounds_of([*CLASSES.values()][:2])
-    for users, told in ((4, 4), (None, 10)):  # measured with so many; asked for were 10
+    for users, shown in ((4, 4), (None, 10)):  # measured with so many; asked for were 10
         for row in result.strategies:
             row.users = users
-        assert f"users: {told} ·" in summary(result)
+        assert f"users: {shown} ·" in summary(result)
 
 
 names = st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE) | st.text("|\\`*_<>&#-+=.1) \n~[]!@", min_size=1)
@@ -728,9 +728,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     monkeypatch.setattr(sys, "argv", ["dbkit", "report", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    told = capsys.readouterr()
+    shown = capsys.readouterr()
     assert isinstance(ended.value.code, int)
-    return ended.value.code, told.out, told.err
+    return ended.value.code, shown.out, shown.err
 
 
 @pytest.fixture
