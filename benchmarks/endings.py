@@ -116,7 +116,7 @@ def _threads(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
                 with cost:
                     read_page(engine, joined, page, DEFAULT_PAGE_SIZE, settings.end)
                 with lock:
-                    tally.add(cost.as_dict(), cost.response_ms, failed=False)
+                    _add(cost, tally)
 
         workers = [threading.Thread(target=work) for _ in range(concurrency)]
         for worker in workers:
@@ -140,11 +140,15 @@ def _tasks(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
                 cost = PageCost()
                 with cost:
                     await read_page_async(engine, joined, page, DEFAULT_PAGE_SIZE, settings.end, settings.close)
-                tally.add(cost.as_dict(), cost.response_ms, failed=False)
+                _add(cost, tally)
 
         await asyncio.gather(*(one_at_a_time() for _ in range(concurrency)))
 
     return lambda pages, tally: loop.run_until_complete(work(pages, tally))
+
+
+def _add(cost: PageCost, tally: Tally) -> None:
+    tally.add(cost.as_dict() | {"think_ms": 0.0}, cost.response_ms, failed=False)
 
 
 def _words(verdict: Comparison | None) -> str:
