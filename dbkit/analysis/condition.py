@@ -37,8 +37,7 @@ class Condition:
     @property
     def key(self) -> str:
         """The condition as text that stays the same between runs: `PsycopgJoined, 10 users, pool-size=5`."""
-        parts = [self.user_class, *([str(self.load)] if self.load else []), *_settings(self)]
-        return ", ".join(parts)
+        return _text(self, with_load=True)
 
 
 def labels(conditions: Iterable[Condition]) -> Mapping[Condition, str]:
@@ -48,11 +47,10 @@ def labels(conditions: Iterable[Condition]) -> Mapping[Condition, str]:
     """
     conditions = list(conditions)
     loads_vary = len({each.load for each in conditions}) > 1
-    return {
-        each: ", ".join([each.user_class, *([str(each.load)] if loads_vary and each.load else []), *_settings(each)])
-        for each in conditions
-    }
+    return {each: _text(each, with_load=loads_vary) for each in conditions}
 
 
-def _settings(condition: Condition) -> list[str]:
-    return [f"{name}={value}" for name, value in condition.variant]
+def _text(condition: Condition, *, with_load: bool) -> str:
+    load = [str(condition.load)] if with_load and condition.load else []
+    settings = [f"{name}={value}" for name, value in condition.variant]
+    return ", ".join([condition.user_class, *load, *settings])

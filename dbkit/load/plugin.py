@@ -97,9 +97,8 @@ def _on_test_start(environment: Environment, **_: Any) -> None:
 
 
 def _reset_figures(environment: Environment) -> None:
-    if not isinstance(
-        environment.shape_class, RoundsShape
-    ):  # slots leave their warm-up out, and are reported completely
+    # slots leave their warm-up out, and are reported completely
+    if not isinstance(environment.shape_class, RoundsShape):
         context_of(environment).reset_figures()
 
 
@@ -111,9 +110,9 @@ def _on_test_stop(environment: Environment, **_: Any) -> None:
     context_of(environment).end_test()
 
 
-# Locust has every logger at INFO; the pools would log each connection that a stopped user leaves behind
-for _pools in ("dbkit.database.meter", "dbkit.load.thread_lane"):
-    logging.getLogger(_pools).setLevel(logging.WARNING)
+# Locust has every logger at INFO; this pool would log each connection that a stopped user leaves behind, as SQLAlchemy
+# keeps only those of its own modules quiet
+logging.getLogger("dbkit.load.thread_lane").setLevel(logging.WARNING)
 
 use_significant_digits()
 track_csv_writer()

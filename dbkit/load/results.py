@@ -120,33 +120,31 @@ class Results:
 
     def finish(self) -> None:
         """Make the final result; all pages have been reported."""
-        context, options = self._context, self._context.test.options
+        test = self._context.test
         if self._rounds is None:
-            result = self._mixed_run(context.test.ended_at_s, is_final=True)
+            result = self._mixed_run(test.ended_at_s, is_final=True)
         else:
             result = result_of_rounds(
                 self._conductor.collect(),
-                self._context.test.user_classes,
-                end=options.end,
+                test.user_classes,
+                end=test.options.end,
                 planned_slots=self._conductor.planned,
                 measured_on=self._describe(),
-                reference=options.reference or None,
+                reference=test.options.reference or None,
             )
         result.warnings += self._reasons_of_failures(result)
         self._set(result, finished=True)
 
     def add_plans(self) -> None:
         """Have the statements of every strategy that served a page explained, which may take a while."""
-        context, result = self._context, self.result
-        if result is None or not context.needs_database:
+        result = self.result
+        if result is None or not self._context.needs_database:
             return
+        test = self._context.test
         served = dict.fromkeys(row.user_class for row in result.strategies if row.pages > row.failures)
         functions: dict[str, Any] = {}
         for user_class in served:
-            name, function = (
-                self._context.test.user_classes[user_class].strategy,
-                self._context.test.page_functions[user_class],
-            )
+            name, function = test.user_classes[user_class].strategy, test.page_functions[user_class]
             if functions.setdefault(name, function) is not function:
                 functions[f"{name} of {user_class}"] = function  # another one of the same name
         if functions:
@@ -210,10 +208,9 @@ class Results:
         if earlier is not None:
             take_verdicts(result, earlier)
         _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
-        if (measured := len({row.user_class for row in result.strategies})) < len(self._context.test.user_classes):
-            result.headline.insert(
-                0, f"So far {measured} of {len(self._context.test.user_classes)} classes have been measured."
-            )
+        measured, chosen = len({row.user_class for row in result.strategies}), len(self._context.test.user_classes)
+        if measured < chosen:
+            result.headline.insert(0, f"So far {measured} of {chosen} classes have been measured.")
         return result
 
     @property
