@@ -1,0 +1,87 @@
+"""The line of the application that sent the statement which is being executed, such as `shop/pages.py:12 in albums`.
+
+It is to be asked for in an event of SQLAlchemy (`before_cursor_execute`), or in what SQLAlchemy calls. Walking the
+frames takes some microseconds a frame: it is for a page that is looked at, not for each page under load.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import greenlet
+
+# What may stand between an application and the driver. A library that is not here counts as the application.
+_LIBRARIES = frozenset(
+    (
+        *("sqlalchemy", "sqlmodel", "flask_sqlalchemy", "advanced_alchemy", "sqlalchemy_utils", "fastapi_pagination"),
+        *("psycopg", "psycopg_pool", "psycopg2", "asyncpg", "pg8000", "gevent", "greenlet", "uvloop", "anyio"),
+        *("jinja2", "markupsafe", "pydantic", "marshmallow", "msgspec", "attr"),
+        *("opentelemetry", "sentry_sdk", "ddtrace", "newrelic", "wrapt", "tenacity"),
+    )
+)
+_STANDARD_LIBRARY = Path(os.__file__).parent
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def source_line() -> str | None:
+    """The innermost line that is not of SQLAlchemy, a driver, the standard library, or dbkit; None if there is none.
+
+    A file below the working directory is named relative to it. The line is also found where an `async def` page waits
+    for the statement: SQLAlchemy executes it in a greenlet, whose parent has the page's frames. `dbkit.todo` counts as
+    an application. In a template of Jinja it is the template's line.
+    """
+    in_sqlalchemy = False
+    for frame in _frames():
+        module = str(frame.f_globals.get("__name__", ""))
+        package, _, rest = module.partition(".")
+        if package == "sqlalchemy":
+            in_sqlalchemy = True
+        elif not in_sqlalchemy:
+            continue  # what SQLAlchemy has called: the listener that asks, and the meter
+        elif package == "dbkit" and not rest.startswith("todo."):
+            if not rest.startswith("database."):
+                return None  # it has called the page: who has called dbkit sent no statement
+        elif package not in _LIBRARIES and not _is_of_python(frame.f_code.co_filename):
+            return _describe(frame)
+    return None
+
+
+def _frames() -> Iterator[FrameType]:
+    """The caller's frames from the innermost on, then those in which the parents of its greenlet wait."""
+    current: Any = greenlet.getcurrent()
+    frame: FrameType | None = sys._getframe(1)
+    while current is not None:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+        current = current.parent
+        frame = current.gr_frame if current is not None else None
+
+
+def _is_of_python(filename: str) -> bool:
+    path = Path(filename)
+    if filename.startswith("<frozen "):
+        return True
+    return path.is_relative_to(_STANDARD_LIBRARY) and not set(_INSTALLED) & set(path.parts)
+
+
+def _describe(frame: FrameType) -> str:
+    code, line, name = frame.f_code, frame.f_lineno, _readable_name(frame.f_code.co_qualname)
+    if (template := frame.f_globals.get("__jinja_template__")) is not None:
+        line, name = template.get_corresponding_lineno(line), "template"
+    path = Path(code.co_filename)
+    here = Path.cwd()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{line} in {name}"
+
+
+def _readable_name(qualified: str) -> str:
+    """`albums_page.page` of `albums_page.<locals>.page.<locals>.<listcomp>`."""
+    parts = [part for part in qualified.split(".") if part not in ("<locals>", "<listcomp>", "<setcomp>", "<dictcomp>")]
+    if len(parts) > 1 and parts[-1] == "<genexpr>":
+        parts.pop()
+    return ".".join(parts)
