@@ -114,7 +114,7 @@ def _threads(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
                     return
                 cost = PageCost()
                 with cost:
-                    read_page(engine, joined, page, DEFAULT_PAGE_SIZE, settings.end)
+                    read_page(engine, joined, page, DEFAULT_PAGE_SIZE, end=settings.end)
                 with lock:
                     _add(cost, tally)
 
@@ -139,7 +139,9 @@ def _tasks(database: DatabaseUrl, side: Side, concurrency: int) -> ReadPages:
             for page in left:
                 cost = PageCost()
                 with cost:
-                    await read_page_async(engine, joined, page, DEFAULT_PAGE_SIZE, settings.end, settings.close)
+                    await read_page_async(
+                        engine, joined, page, DEFAULT_PAGE_SIZE, end=settings.end, close=settings.close
+                    )
                 _add(cost, tally)
 
         await asyncio.gather(*(one_at_a_time() for _ in range(concurrency)))

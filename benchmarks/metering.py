@@ -51,6 +51,7 @@ from dbkit.load.context import context_of
 from dbkit.load.loop_thread import LoopThread
 from dbkit.measure.cost import PageCost
 from dbkit.paging import DEFAULT_PAGE_SIZE, PageFunction, RenderedPage, joined, lazy, read_page
+from dbkit.todo.dataset import read_shape
 
 PROG = "python -m benchmarks.metering"
 PAGE_AIM_US = 40
@@ -90,10 +91,12 @@ def page_in_locust(rounds: int) -> Differences:
 def page_user() -> Iterator[tuple[SyncPageUser, Call]]:
     """A user as Locust makes it, whose pages are ready, and a call that fires a request event as any user would."""
 
+    pages: dict[int, RenderedPage] = {}
+
     class Ready(SyncPageUser):
         @staticmethod
         def page_function(session: Session, page: int, page_size: int) -> RenderedPage:
-            return resources.expected_page(page).rendered
+            return pages.setdefault(page, shape.expected_page(page, page_size))
 
     environment = Environment(
         user_classes=[Ready], events=locust.events, parsed_options=get_parser().parse_args(["--headless"])
@@ -102,7 +105,7 @@ def page_user() -> Iterator[tuple[SyncPageUser, Call]]:
     environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
     environment.events.test_start.fire(environment=environment)
     load = context_of(environment)
-    resources = load.resources
+    shape = read_shape(load.database)
     bare = EventHook()
     for listener in environment.events.request._handlers:
         if listener != load.recorder.on_request:

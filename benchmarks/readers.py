@@ -163,7 +163,7 @@ def _serve_sync(stack: str, strategy: str, options: argparse.Namespace, users: S
 
     def user(pages: Iterator[int], until_at_s: float, pages_ms: list[float]) -> None:
         while (began_at_s := time.perf_counter()) < until_at_s:
-            read_page(engine, function, next(pages), options.page_size, settings.end)
+            read_page(engine, function, next(pages), options.page_size, end=settings.end)
             pages_ms.append((time.perf_counter() - began_at_s) * 1000)
 
     def read_until(until_at_s: float) -> list[float]:
@@ -186,7 +186,9 @@ def _serve_tasks(stack: str, strategy: str, options: argparse.Namespace, users: 
 
     async def user(pages: Iterator[int], until_at_s: float, pages_ms: list[float]) -> None:
         while (began_at_s := time.perf_counter()) < until_at_s:
-            await read_page_async(engine, function, next(pages), options.page_size, settings.end, settings.close)
+            await read_page_async(
+                engine, function, next(pages), options.page_size, end=settings.end, close=settings.close
+            )
             pages_ms.append((time.perf_counter() - began_at_s) * 1000)
 
     async def read_until(until_at_s: float) -> list[float]:

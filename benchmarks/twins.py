@@ -7,7 +7,7 @@ import time
 
 from sqlalchemy.orm import Session
 
-from dbkit.load import RoundsShape, SyncPageUser
+from dbkit.load import Rounds, SyncPageUser
 from dbkit.paging import RenderedPage, joined
 
 ADDED_CPU_S = float(os.environ.get("ADDED_CPU_MS", "0")) / 1000
@@ -34,5 +34,5 @@ class Slowed(SyncPageUser):
     page_function = slowed
 
 
-class Rounds(RoundsShape):
+class Compare(Rounds):
     """Isolated slots."""

@@ -1,21 +1,25 @@
-"""The contract of a page function, how one is called, and the page functions of the todo list.
+"""How a page is read: by a page function, in a session of its own, on any stack. Also the todo list's page functions.
 
-A page function is `(session, page, page_size) -> rendered page`, a plain function on a `Session`. Sync and async stacks
-use the same one: `read_page_async` runs it through `AsyncSession.run_sync`, so that all stacks do the same work. For
-the engine under the session see `dbkit.database`; timing and repeating pages is left to the callers.
+A page function is `(session, *key) -> rendered page`. Sync and async stacks use the same one: `read_page_async` runs it
+through `AsyncSession.run_sync`, so that all stacks do the same work. It may be any callable. One that is `async def`
+gets the `AsyncSession` and is awaited; one wrapped by `own_session` gets a `sessionmaker` in place of a session.
 
-Pages are numbered from 0. A page past the end is empty; the last one may be short.
+For the engine under the session see `dbkit.database`; which pages there are is in `dbkit.workload`. Timing and
+repeating pages is left to the callers.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
 
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.util import greenlet_spawn
 
 from dbkit.database.engines import default_engine
 from dbkit.database.settings import PageEnd, SessionClose
@@ -24,13 +28,13 @@ from dbkit.todo.strategies import STRATEGIES, RenderedPage, core, joined, lazy, 
 __all__ = (
     "DEFAULT_PAGE_SIZE",
     "STRATEGIES",
-    "AnyPageFunction",
-    "AsyncPageFunction",
     "PageFunction",
     "RenderedPage",
     "core",
+    "is_async",
     "joined",
     "lazy",
+    "own_session",
     "page_joined",
     "page_lazy",
     "read_page",
@@ -39,22 +43,48 @@ __all__ = (
     "subquery",
 )
 
-PageFunction = Callable[[Session, int, int], RenderedPage]
-AsyncPageFunction = Callable[[AsyncSession, int, int], Awaitable[RenderedPage]]
-AnyPageFunction = PageFunction | AsyncPageFunction
+PageFunction = Callable[..., Any]
+"""`(session, *key) -> rendered page`, plain or `async def`."""
 DEFAULT_PAGE_SIZE = 20
 
 
-def read_page(
-    engine: Engine, function: PageFunction, page: int, page_size: int, end: PageEnd = "rollback"
-) -> RenderedPage:
+class own_session:
+    """Wraps a page function that makes its sessions itself, as a use case or a unit of work does.
+
+    It is called with a `sessionmaker` in place of a session, or with an `async_sessionmaker` where it is `async def`,
+    and decides itself how its transactions end. `session_options` are those of the sessions, such as
+    `expire_on_commit=False`.
+    """
+
+    gets_sessionmaker = True
+
+    def __init__(self, function: PageFunction, **session_options: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.session_options = tuple(session_options.items())
+        self._function = function
+
+    def __call__(self, make_session: Any, *key: Any) -> Any:
+        return self._function(make_session, *key)
+
+
+def is_async(function: PageFunction) -> bool:
+    """Whether a page function is awaited: it is `async def`, or its `__call__` is, below any wrappers and partials."""
+    function = inspect.unwrap(function)
+    while isinstance(function, functools.partial):
+        function = inspect.unwrap(function.func)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def read_page(engine: Engine, function: PageFunction, *key: Any, end: PageEnd = "rollback") -> Any:
     """Read one page in a session of its own and hand the connection back.
 
-    `end` is how the page ends (see `dbkit.database.settings.Settings.end`). Raises what the driver and SQLAlchemy
-    raise.
+    `end` is how the page ends (see `dbkit.database.settings.Settings.end`). Raises what the function, the driver and
+    SQLAlchemy raise, and TypeError where the function is not to be called on a sync stack.
     """
+    if isinstance(function, own_session):
+        return _checked(function(_maker(engine, sessionmaker, function.session_options), *key))
     with Session(engine) as session:
-        rendered = function(session, page, page_size)
+        rendered = _checked(function(session, *key))
         if end == "commit":
             session.commit()
     return rendered
@@ -62,43 +92,65 @@ def read_page(
 
 async def read_page_async(
     engine: AsyncEngine,
-    function: AnyPageFunction,
-    page: int,
-    page_size: int,
+    function: PageFunction,
+    *key: Any,
     end: PageEnd = "rollback",
     close: SessionClose = "with",
-) -> RenderedPage:
+    awaited: bool | None = None,
+) -> Any:
     """`read_page` for an async engine. A page function that is `async def` gets the `AsyncSession` and is awaited.
 
-    `close` is how the session is closed (see `dbkit.database.settings.Settings.close`).
+    `close` is how the session is closed (see `dbkit.database.settings.Settings.close`). `awaited` is `is_async` of the
+    function, for callers that know it already.
     """
+    awaited = is_async(function) if awaited is None else awaited
+    if isinstance(function, own_session):
+        if awaited:
+            return await function(_maker(engine, async_sessionmaker, function.session_options), *key)
+        maker = _maker(engine.sync_engine, sessionmaker, function.session_options)
+        return _checked(await greenlet_spawn(function, maker, *key))
     session = AsyncSession(engine)
     if close == "with":
         async with session:
-            return await _read_in(session, function, page, page_size, end)
+            return await _read_in(session, function, key, end, awaited)
     try:
-        return await _read_in(session, function, page, page_size, end)
+        return await _read_in(session, function, key, end, awaited)
     finally:
         await session.close()
 
 
 async def _read_in(
-    session: AsyncSession, function: AnyPageFunction, page: int, page_size: int, end: PageEnd
-) -> RenderedPage:
-    if inspect.iscoroutinefunction(function):
-        rendered = await cast(AsyncPageFunction, function)(session, page, page_size)
+    session: AsyncSession, function: PageFunction, key: tuple[Any, ...], end: PageEnd, awaited: bool
+) -> Any:
+    if awaited:
+        rendered = await function(session, *key)
     else:
-        rendered = await session.run_sync(cast(PageFunction, function), page, page_size)
+        rendered = _checked(await session.run_sync(function, *key))
     if end == "commit":
         await session.commit()
     return rendered
 
 
+def _checked(rendered: Any) -> Any:
+    if type(rendered) is CoroutineType:
+        rendered.close()
+        raise TypeError("the page function returned a coroutine: write it as `async def`, and await within it")
+    return rendered
+
+
+@functools.lru_cache(maxsize=16)
+def _maker(engine: Any, kind: Callable[..., Any], session_options: tuple[tuple[str, Any], ...]) -> Any:
+    # making one makes a class, which would cost more than many a page
+    return kind(engine, **dict(session_options))
+
+
 def page_lazy(page: int, page_size: int = DEFAULT_PAGE_SIZE) -> RenderedPage:
     """One page by `lazy` from the database that `dbkit.database.engines.default_engine` finds."""
-    return read_page(default_engine(), lazy, page, page_size)
+    rendered: RenderedPage = read_page(default_engine(), lazy, page, page_size)
+    return rendered
 
 
 def page_joined(page: int, page_size: int = DEFAULT_PAGE_SIZE) -> RenderedPage:
     """One page by `joined` from the database that `dbkit.database.engines.default_engine` finds."""
-    return read_page(default_engine(), joined, page, page_size)
+    rendered: RenderedPage = read_page(default_engine(), joined, page, page_size)
+    return rendered

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError, StatementError
@@ -28,7 +28,7 @@ from dbkit.database.engines import make_async_engine, make_engine
 from dbkit.database.server import check_server
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.paging import AsyncPageFunction, PageFunction
+from dbkit.paging import PageFunction
 
 STATEMENT_TIMEOUT_S = 5
 """How long the server lets a statement run here, where the settings allow more."""
@@ -49,7 +49,7 @@ def _asyncio_run(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def explain_pages(
     database: DatabaseUrl,
     settings: Settings,
-    functions: Mapping[str, PageFunction | AsyncPageFunction],
+    functions: Mapping[str, PageFunction],
     pages: int,
     page_size: int,
     run: Callable[[Callable[[], Coroutine[Any, Any, None]]], None] = _asyncio_run,
@@ -80,10 +80,10 @@ def explain_pages(
             entry = {"strategy": strategy, "which": which, "page": page, "statements": [], "note": None}
             entries.append(entry)
             if inspect.iscoroutinefunction(function):
-                awaited = cast(AsyncPageFunction, function)
+                awaited = function
                 run(partial(_explain_async_page, entry, database, settings, awaited, page_size, deadline))
             else:
-                _explain_page(entry, database, settings, cast(PageFunction, function), page_size, deadline)
+                _explain_page(entry, database, settings, function, page_size, deadline)
     return entries
 
 
@@ -112,7 +112,7 @@ async def _explain_async_page(
     entry: dict[str, Any],
     database: DatabaseUrl,
     settings: Settings,
-    function: AsyncPageFunction,
+    function: PageFunction,
     page_size: int,
     deadline: float,
 ) -> None:

@@ -9,8 +9,8 @@ those of users.py; copy both files to compare your own.
 
 from users import *  # noqa: F403
 
-from dbkit.load import RoundsShape
+from dbkit.load import Rounds
 
 
-class Rounds(RoundsShape):
+class Compare(Rounds):
     """`--rounds` turns for each class, of `--warm-up` and `--slot-time` seconds."""

@@ -50,7 +50,7 @@ from locust import events
 def note(environment, **_):
     open(os.environ["BEGUN"], "w").close()
 """
-ROUNDS = "from dbkit.load import RoundsShape\nclass Rounds(RoundsShape): pass"
+ROUNDS = "from dbkit.load import Rounds\nclass Compare(Rounds): pass"
 
 
 @dataclass(frozen=True)

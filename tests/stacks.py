@@ -65,7 +65,7 @@ class _Sync:
 
     def read(self, function: PageFunction, page: int, page_size: int) -> tuple[RenderedPage, PageCost]:
         with PageCost() as cost:
-            rendered = read_page(self._engine, function, page, page_size, self._end)
+            rendered = read_page(self._engine, function, page, page_size, end=self._end)
         return rendered, cost
 
     def row(self, statement: str) -> tuple[Any, ...]:
@@ -93,7 +93,7 @@ class _Async:
     def read(self, function: PageFunction, page: int, page_size: int) -> tuple[RenderedPage, PageCost]:
         async def read() -> tuple[RenderedPage, PageCost]:
             with PageCost() as cost:
-                rendered = await read_page_async(self._engine, function, page, page_size, self._end)
+                rendered = await read_page_async(self._engine, function, page, page_size, end=self._end)
             return rendered, cost
 
         return self._runner.run(read())

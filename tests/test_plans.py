@@ -20,7 +20,7 @@ from dbkit import plans
 from dbkit.database.settings import PAGE_ENDS, PageEnd, Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
-from dbkit.paging import STRATEGIES, AsyncPageFunction, PageFunction, RenderedPage, lazy
+from dbkit.paging import STRATEGIES, PageFunction, RenderedPage, lazy
 from dbkit.plans import explain_pages
 from dbkit.todo.dataset import Shape, check, create
 from dbkit.todo.models import Comment, Todo, User
@@ -48,7 +48,7 @@ def small_url(database_url: str) -> str:
 
 
 def explain(
-    url: str, *functions: PageFunction | AsyncPageFunction, settings: Settings = DEFAULT_SETTINGS, pages: int = 1
+    url: str, *functions: PageFunction, settings: Settings = DEFAULT_SETTINGS, pages: int = 1
 ) -> list[dict[str, Any]]:
     named = {function.__name__: function for function in functions}
     return explain_pages(DatabaseUrl.parse(url), settings, named, pages, PAGE_SIZE)

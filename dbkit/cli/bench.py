@@ -98,7 +98,7 @@ def _threads(database: DatabaseUrl, stack: str, workload: Workload) -> Iterator[
 
     def read_pages(function: PageFunction) -> int:
         def read_one(page: int) -> int:
-            return len(read_page(engine, function, page, workload.page_size, settings.end))
+            return len(read_page(engine, function, page, workload.page_size, end=settings.end))
 
         return sum(executor.map(read_one, workload.pages))
 
@@ -121,7 +121,9 @@ def _tasks(database: DatabaseUrl, stack: str, workload: Workload) -> Iterator[Re
         async def read_one(page: int) -> None:
             nonlocal rows
             try:
-                todos = await read_page_async(engine, function, page, workload.page_size, settings.end, settings.close)
+                todos = await read_page_async(
+                    engine, function, page, workload.page_size, end=settings.end, close=settings.close
+                )
                 rows += len(todos)  # after the await: others count meanwhile
             finally:
                 semaphore.release()

@@ -107,6 +107,15 @@ _TABLE = (
         "number from which random choices start",
         "the same number gives the same pages and slots in the same order",
     ),
+    Option(
+        "verify_keys",
+        integer(0, "keys"),
+        20,
+        "keys whose pages every class reads once before the run, and which must be alike",
+        "the first, the last and random ones; 0 verifies nothing",
+        in_form=False,
+        reported=False,
+    ),
     # how pages use the database
     Option(
         "pool_size",

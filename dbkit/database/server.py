@@ -28,6 +28,11 @@ class ServerInfo:
     version: str
     connections_allowed: int
     """Connections that ordinary users may have at the same time: `max_connections` less those reserved."""
+    identity: tuple[Any, ...]
+    """What distinguishes the database from every other one: a row of `IDENTITY`."""
+
+
+IDENTITY = "SELECT current_database(), pg_postmaster_start_time()"
 
 
 def connect_directly(database: DatabaseUrl) -> psycopg.Connection[Any]:
@@ -44,10 +49,11 @@ def check_server(database: DatabaseUrl) -> ServerInfo:
                 " - current_setting('superuser_reserved_connections')::int"
                 " - coalesce(current_setting('reserved_connections', true)::int, 0)"
             ).fetchone()
+            identity = connection.execute(IDENTITY).fetchone()
     except (psycopg.Error, UnicodeError) as error:  # UnicodeError: a host name that no name could be
         raise DbkitError(f"cannot use {database}: {_why_unusable(error)}") from None
-    assert row is not None
-    return ServerInfo(version=row[0], connections_allowed=row[1])
+    assert row is not None and identity is not None
+    return ServerInfo(version=row[0], connections_allowed=row[1], identity=tuple(identity))
 
 
 def _why_unusable(error: Exception) -> str:

@@ -28,7 +28,19 @@ if not monkey.is_module_patched("select") or psycopg.waiting.wait is psycopg.wai
     sys.exit(2)
 
 from dbkit.load import plugin  # noqa: F401  # listens to Locust's events from here on
-from dbkit.load.shape import RoundsShape
+from dbkit.load.page_users import page_users
+from dbkit.load.shape import Rounds
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
+from dbkit.paging import own_session
+from dbkit.workload import Workload
 
-__all__ = ("AsyncPageUser", "PageUser", "RoundsShape", "SyncPageUser", "ThreadPageUser")
+__all__ = (
+    "AsyncPageUser",
+    "PageUser",
+    "Rounds",
+    "SyncPageUser",
+    "ThreadPageUser",
+    "Workload",
+    "own_session",
+    "page_users",
+)

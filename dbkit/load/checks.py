@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from typing import Any
 
 from locust import User
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbkit.database.stacks import STACKS, stacks_of
+from dbkit.database.application import check_engine
+from dbkit.database.settings import PAGE_ENDS
+from dbkit.database.stacks import STACKS, find_stack, stacks_of
 from dbkit.errors import DbkitError
-from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
+from dbkit.load.page_class import writes
+from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser, classes_made
 from dbkit.output.writing import check_distinct, check_writable
+from dbkit.paging import is_async
+from dbkit.workload import Workload
 
 STACKS_OF: dict[type[PageUser], tuple[str, ...]] = {
     SyncPageUser: stacks_of("greenlets"),
@@ -60,9 +68,42 @@ def check_files(options: argparse.Namespace) -> None:
 
 
 def _check_class(name: str, user_class: type[PageUser]) -> None:
-    if not hasattr(user_class, "page_function"):
-        raise DbkitError(f"{name} has no page_function; give it one, such as dbkit.paging.joined")
+    if classes_made[user_class.__module__, user_class.__qualname__] > 1:
+        raise DbkitError(
+            f"two classes in {user_class.__module__}.py have the name {name}, so that one hides the other: rename one,"
+            " or give page_users a prefix"
+        )
     stack = getattr(user_class, "stack", None)
     usable = next((stacks for base, stacks in STACKS_OF.items() if issubclass(user_class, base)), tuple(STACKS))
     if stack not in usable:
         raise DbkitError(f"{name} has stack = {stack!r}; set it to one of {', '.join(map(repr, usable))}")
+    if not isinstance(user_class.workload, Workload | None):
+        raise DbkitError(f"{name} has workload = {user_class.workload!r}; expected a dbkit.load.Workload")
+    if user_class.end not in (None, *PAGE_ENDS):
+        raise DbkitError(f"{name} has end = {user_class.end!r}; expected one of {', '.join(map(repr, PAGE_ENDS))}")
+    if not isinstance(user_class.strategy, str):
+        raise DbkitError(f"{name} has strategy = {user_class.strategy!r}; expected a text")
+    _check_function(name, user_class)
+    if isinstance(user_class.engine, Engine | AsyncEngine):
+        check_engine(user_class.engine, find_stack(stack), name)
+    elif user_class.engine is not None and not callable(user_class.engine):
+        raise DbkitError(f"{name} has engine = {user_class.engine!r}; expected an engine, or a function of a URL")
+    if user_class.reset is not None and not writes(user_class):
+        raise DbkitError(f"{name} has a reset, but does not say that it writes: give it writes = True")
+    if not (user_class.reset is None or isinstance(user_class.reset, str) or callable(user_class.reset)):
+        raise DbkitError(f"{name} has reset = {user_class.reset!r}; expected SQL text, or a function of a session")
+
+
+def _check_function(name: str, user_class: type[PageUser]) -> None:
+    function: Any = user_class.page_function
+    if function is None:
+        if PageUser.read_pages in user_class.tasks:
+            raise DbkitError(f"{name} has no page_function; give it one, such as dbkit.paging.joined")
+        return
+    if not callable(function):
+        raise DbkitError(f"{name} has page_function = {function!r}; expected a function (session, *key)")
+    if is_async(function) and not STACKS[user_class.stack].is_async:
+        usable = ", ".join(stacks_of("tasks"))
+        raise DbkitError(
+            f"{name}: its page function is async def, which stack {user_class.stack} cannot await; use {usable}"
+        )

@@ -23,9 +23,11 @@ from dbkit.load.context import LoadContext
 from dbkit.load.locust_patches.rates import OpenTimes
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
 from dbkit.load.options import TestOptions
+from dbkit.load.page_class import PageClass
 from dbkit.load.pauses import Pauses
 from dbkit.load.processes import Processes
 from dbkit.load.progress import ScheduleProgress, ShowSlot, slot_progress
+from dbkit.load.reset import reset_pages
 from dbkit.measure.probes import Probe, start_all, stop_all
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Conductor:
         self.pauses = Pauses()
         self._context = context
         self._runner = cast(Any, context.environment.runner)
+        self._page_classes: dict[str, PageClass] = {}
         self._processes = Processes(self._runner)
         self._open_times = OpenTimes(context.environment.stats)
         context.environment.events.reset_stats.add_listener(lambda **_: self._open_times.forget())
@@ -71,6 +74,9 @@ class Conductor:
         if not self._processes.are_there:
             logger.error("no worker is connected: start some with --worker, and then the rounds again")
             return
+        environment = self._context.environment
+        # Locust's test begins with the first users
+        self._page_classes = self._context.page_classes(options, environment.user_classes, with_keys=False)
         self.planned = schedule.slots - schedule.bare_slots
         slot_s = options.warm_up + options.slot_time + BETWEEN_SLOTS_S
         self.progress = ScheduleProgress(schedule.rounds, schedule.slots, slot_s, began_at_s=time.perf_counter())
@@ -124,23 +130,24 @@ class Conductor:
         probes: Sequence[Probe],
     ) -> Slot:
         processes = self._processes
-        user_classes = {each.__name__: each for each in self._context.environment.user_classes}
-        user_class = user_classes[turn.condition.user_class]
+        page_class = self._page_classes[turn.condition.user_class]
+        user_class = self._context.environment.user_classes_by_name[page_class.name]
         users = turn.condition.load.count if turn.condition.load else 0
         slot = Slot(len(self.slots), round_number, turn.condition, 0.0, bare=turn.bare)
         about = {
             **{"slot": slot.number, "condition": turn.condition.key, "bare": turn.bare},
-            **{"stack": cast(Any, user_class).stack, "drain_timeout_s": options.drain_timeout},
+            **{"user_class": page_class.name, "drain_timeout_s": options.drain_timeout},
         }
         processes.begin_slot(slot.number)
         processes.ask(PARK)
+        reset_pages(self._context.database, page_class)
         processes.have_users(users, user_class)
         processes.ask(CONNECT, about)
         # as long as a driver tries to connect; each connects as often as it must, all at once
         processes.wait_for(CONNECTED, "connections", CONNECT_TIMEOUT_S)
         start_all(probes)  # where nothing is in flight, as reading may hold pages up
         slot.began_s = time.perf_counter() - progress.began_at_s
-        with self._counting_open_time(turn, user_class):
+        with self._counting_open_time(turn, page_class):
             processes.ask(OPEN, about)
             progress.phase = "warm-up"
             gevent.sleep(options.warm_up)
@@ -166,10 +173,10 @@ class Conductor:
         while time.perf_counter() - began_at_s < at_most_s and not self._processes.have_answered(ENOUGH, reading):
             gevent.sleep(POLL_S)
 
-    def _counting_open_time(self, turn: Turn, user_class: Any) -> AbstractContextManager[None]:
+    def _counting_open_time(self, turn: Turn, page_class: PageClass) -> AbstractContextManager[None]:
         if turn.bare:  # Locust gets no request
             return nullcontext()
-        return self._open_times.counted(user_class.stack, user_class.page_function.__name__)
+        return self._open_times.counted(page_class.stack, page_class.request_name)
 
 
 def _send(planner: Planner, slots: list[Slot]) -> Turns | None:

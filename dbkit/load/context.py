@@ -15,21 +15,22 @@ import gevent
 from gevent.event import Event
 from locust import User
 from locust.env import Environment
-from locust.runners import MasterRunner
+from locust.runners import MasterRunner, WorkerRunner
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.analysis.plan import Schedule
-from dbkit.analysis.slot import UserClass
+from dbkit.database.application import database_of
 from dbkit.database.engines import find_database
 from dbkit.database.server import check_server
-from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError
+from dbkit.load import verification
 from dbkit.load.gate import NO_SLOT, Gate
 from dbkit.load.options import TestOptions
 from dbkit.load.outbox import Outbox
+from dbkit.load.page_class import KeysOfWorkloads, PageClass, is_page_class, page_classes, request_names
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
-from dbkit.todo.dataset import read_shape
 
 _contexts: WeakKeyDictionary[Environment, LoadContext] = WeakKeyDictionary()
 
@@ -37,17 +38,14 @@ _contexts: WeakKeyDictionary[Environment, LoadContext] = WeakKeyDictionary()
 class LoadTest:
     """What lasts for one test."""
 
-    def __init__(self, environment: Environment, options: TestOptions) -> None:
+    def __init__(self, options: TestOptions, classes: dict[str, PageClass], chosen: int) -> None:
         self.options = options
         """Its options, which the web form cannot change while it runs."""
-        users = page_users(environment.user_classes)
-        self.user_classes = {
-            each.__name__: UserClass(each.__name__, each.stack, each.page_function.__name__) for each in users
-        }
+        self.page_classes = classes
         """The chosen user classes that read pages, by name; the class picker may choose others for the next test."""
-        self.page_functions = {each.__name__: each.page_function for each in users}
-        """Their page functions, by the class's name."""
-        self.chosen = len(environment.user_classes)
+        self.user_classes = {name: each.described() for name, each in classes.items()}
+        """The same as tables name them."""
+        self.chosen = chosen
         """How many user classes are chosen, also such that read no pages."""
         self.began_at_s = time.perf_counter()
         """When it began, by `time.perf_counter`."""
@@ -84,6 +82,9 @@ class LoadContext:
         self.written.set()
         # out of the options before anything is sent or shown; a master's would also overwrite its workers'
         self._url: DatabaseUrl | None = vars(self.options).pop("database_url", None)
+        self._verified: verification.Verified = {}
+        self._checked: set[str] = set()
+        """The names of the classes whose engines and pages have been checked."""
         self._test: LoadTest | None = None
         _contexts[environment] = self
 
@@ -106,9 +107,14 @@ class LoadContext:
 
     @property
     def database(self) -> DatabaseUrl:
-        """The database that this process was given, else the embedded one."""
+        """The database that this process was given, else that of the application's engines, else the embedded one.
+
+        Raises DbkitError where none is to be had.
+        """
         if self._url is None:
-            self._url = find_database()
+            engines = [each.engine for each in self._classes if is_page_class(each)]
+            given = [each for each in engines if isinstance(each, Engine | AsyncEngine)]
+            self._url = database_of(given[0]) if given else find_database()
         return self._url
 
     @property
@@ -116,35 +122,73 @@ class LoadContext:
         """Whether this process or its children read pages. A master of separate workers may have no database."""
         return not isinstance(self.environment.runner, MasterRunner) or bool(self._url or self.options.processes)
 
-    def check(self, settings: Settings, user_classes: Iterable[type[User]]) -> None:
-        """Raise DbkitError unless the database is there, holds the dataset and allows `user_classes` their pools."""
-        if self.needs_database:
-            read_shape(self.database)
-            self._check_pools(settings, len({user_class.stack for user_class in page_users(user_classes)}))
+    def check(self, options: argparse.Namespace, user_classes: Iterable[type[User]]) -> None:
+        """Have classes, their engines and the database checked, and their pages verified, before any user starts.
 
-    def _check_pools(self, settings: Settings, stacks: int) -> None:
-        allowed = check_server(self.database).connections_allowed
-        processes = self.options.processes or 1
-        of_one_stack = processes * settings.pool_capacity
-        if self.options.headless:
-            of_one_stack = min(of_one_stack, self.options.num_users or 1)
-        if stacks * of_one_stack > allowed:
-            raise DbkitError(
-                f"the pools could open {stacks * of_one_stack} connections ({processes} processes, {stacks} stacks,"
-                f" pools of {settings.pool_size} + {settings.max_overflow}), but the server allows {allowed};"
-                " lower --pool-size or --max-overflow, choose classes of fewer stacks, or raise max_connections"
+        Raises DbkitError for the first that is wrong. A worker that a master has started verifies only what it needs.
+        """
+        if not self.needs_database:
+            return
+        test_options = TestOptions.read(options)
+        chosen = list(self.page_classes(test_options, user_classes).values())
+        for page_class in chosen:
+            verification.check_arguments(page_class)
+        resources = Resources(self.database, test_options.settings)
+        try:
+            self._check_with(resources, test_options, chosen)
+        finally:
+            resources.close()
+
+    def _check_with(self, resources: Resources, options: TestOptions, chosen: list[PageClass]) -> None:
+        server = check_server(self.database)
+        unchecked = [each for each in chosen if each.name not in self._checked]
+        for page_class in unchecked:
+            verification.check_database(page_class, resources, self.database, server.identity)
+        verification.check_connections(
+            chosen,
+            resources,
+            options.settings,
+            server.connections_allowed,
+            processes=options.processes or 1,
+            users=(options.num_users or 1) if self.options.headless else None,
+        )
+        if unchecked:
+            is_forked = isinstance(self.environment.runner, WorkerRunner) and bool(options.processes)
+            self._verified |= verification.verify(
+                chosen, resources, self.options.verify_keys, options.seed, all_classes=not is_forked
             )
+            self._checked |= {each.name for each in chosen}
+
+    def page_classes(
+        self, options: TestOptions, user_classes: Iterable[type[User]], *, with_keys: bool = True
+    ) -> dict[str, PageClass]:
+        """Those of the classes that read pages, by name, with keys where this process needs the database.
+
+        Raises DbkitError where keys cannot be found.
+        """
+        keys = KeysOfWorkloads(self.database if with_keys and self.needs_database else None, options.page_size)
+        return page_classes(user_classes, request_names(self._classes), options.end, keys)
+
+    @property
+    def _classes(self) -> list[Any]:
+        """All classes of the locustfile, also those that were not chosen."""
+        available = self.environment.available_user_classes
+        return list(available.values() if available else self.environment.user_classes)
 
     def begin_test(self) -> None:
-        """Forget the last test; where pages are read, take the options and the dataset as they are now."""
+        """Forget the last test; where pages are read, take the options and the keys as they are now."""
         self.checked.wait()
         self.recorder.clear()
-        self._test = test = LoadTest(self.environment, TestOptions.read(self.options))
+        options = TestOptions.read(self.options)
+        classes = self.page_classes(options, self.environment.user_classes)
+        for page_class in classes.values():
+            if page_class.workload is not None and page_class.check is not None and not page_class.writes:
+                for key, rendered in self._verified.get(page_class.workload, {}).items():
+                    page_class.check.know(key, rendered)
+        self._test = test = LoadTest(options, classes, len(self.environment.user_classes))
         test.planned_s = None if self.environment.shape_class else self.options.run_time
         if not isinstance(self.environment.runner, MasterRunner):
-            test.resources = Resources(
-                self.database, test.options.settings, read_shape(self.database), test.options.page_size
-            )
+            test.resources = Resources(self.database, options.settings)
             self.outbox.open()
 
     def reset_figures(self) -> None:
@@ -166,11 +210,6 @@ class LoadContext:
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
             gevent.spawn(resources.close).get()
         self.gate.open(NO_SLOT)
-
-
-def page_users(user_classes: Iterable[type[User]]) -> list[Any]:
-    """Those of the user classes that read pages."""
-    return [each for each in user_classes if hasattr(each, "stack") and hasattr(each, "page_function")]
 
 
 def context_of(environment: Environment) -> LoadContext:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -21,30 +20,18 @@ from gevent.socket import wait_read
 from sqlalchemy import Connection, Engine, Pool, QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbkit.database.engines import make_async_engine, make_engine
-from dbkit.database.settings import Settings
-from dbkit.database.url import DatabaseUrl
+from dbkit.database.application import pool_keeps
+from dbkit.database.settings import SessionClose
 from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
-from dbkit.load.stint import Page, Stint
-from dbkit.paging import PageFunction, RenderedPage, read_page, read_page_async
+from dbkit.load.page_class import PageSource
+from dbkit.load.stint import Stint
+from dbkit.paging import read_page, read_page_async
+from dbkit.workload import Key
 
 HAND_BACK_TIMEOUT_S = 10
 """How long users who are gone may take to hand their connections back."""
 POLL_S = 0.005
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How pages are read in a test."""
-
-    database: DatabaseUrl
-    settings: Settings
-    page_size: int
-
-    def read(self, engine: Engine, page: Page) -> RenderedPage:
-        """Read a page with a sync engine. Raises what its function raises."""
-        return read_page(engine, cast(PageFunction, page.function), page.number, self.page_size, self.settings.end)
 
 
 class Lane(Protocol):
@@ -53,6 +40,13 @@ class Lane(Protocol):
     def read_pages(self, stint: Stint) -> None:
         """Read the pages of a stint until it is over. A greenlet that is killed meanwhile breaks its page off."""
 
+    @property
+    def pool(self) -> Pool:
+        """Where its connections come from."""
+
+    def read_one(self, source: PageSource, key: Key) -> Any:
+        """Read one page that nobody asked for, such as before a run. Raises what its function raises."""
+
     def open_connections(self, count: int) -> None:
         """Have at least so many connections in the pool, or as many as it keeps. Raises what the driver raises."""
 
@@ -60,14 +54,19 @@ class Lane(Protocol):
         """Sample how long an answer waits in the lane for its reader, until the calling greenlet is killed."""
 
 
-def read_pages(stint: Stint, read: Callable[[Page], RenderedPage], sleep: Callable[[float], object]) -> None:
+def read_sync(engine: Engine, source: PageSource, key: Key) -> Any:
+    """Read a page with a sync engine. Raises what its function raises."""
+    return read_page(engine, source.function, *key, end=source.end)
+
+
+def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Callable[[float], object]) -> None:
     """Read a stint's pages by `read`; `LoopLane._read_pages` is the same for coroutines."""
     if think_s := stint.first_think_s():
         sleep(think_s)
     while (page := stint.ask()) is not None:
         try:
             with page.cost:
-                page.rendered = read(page)
+                page.rendered = read(page.source, page.key)
         except Exception as error:
             page.error = error
         stint.put(page)
@@ -75,17 +74,18 @@ def read_pages(stint: Stint, read: Callable[[Page], RenderedPage], sleep: Callab
             sleep(pause_s)
 
 
-def connections_to_open(pool: Pool, settings: Settings, users: int) -> int:
+def connections_to_open(pool: Pool, users: int) -> int:
     """How many connections to check out at once, so that `users` need open none, as far as the pool keeps them.
 
     The pool gives first what came back first, also where that was lost with a user who was killed, and opens it then.
     So all that it has are checked out, once users who are gone have handed theirs back.
     """
-    pool = cast(QueuePool, pool)
+    if not isinstance(pool, QueuePool):
+        return 0  # it keeps none
     until_at_s = perf_counter() + HAND_BACK_TIMEOUT_S
     while pool.checkedout() and perf_counter() < until_at_s:
         gevent.sleep(POLL_S)
-    return max(min(users, settings.pool_size), pool.checkedin())
+    return max(min(users, pool_keeps(pool)), pool.checkedin())
 
 
 def open_all(connect: Callable[[], Connection], count: int) -> None:
@@ -109,9 +109,15 @@ def open_all(connect: Callable[[], Connection], count: int) -> None:
 class GreenletLane:
     """Greenlets of the hub itself, and psycopg, whose waits gevent makes cooperative."""
 
-    def __init__(self, reading: Reading, stack: str) -> None:
-        self._reading = reading
-        self._engine = make_engine(reading.database, reading.settings, stack)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def pool(self) -> Pool:
+        return self._engine.pool
+
+    def read_one(self, source: PageSource, key: Key) -> Any:
+        return read_sync(self._engine, source, key)
 
     def read_pages(self, stint: Stint) -> None:
         stopped = Event()
@@ -123,10 +129,10 @@ class GreenletLane:
             else:
                 gevent.sleep(0)
 
-        read_pages(stint, partial(self._reading.read, self._engine), think)
+        read_pages(stint, self.read_one, think)
 
     def open_connections(self, count: int) -> None:
-        open_all(self._engine.connect, connections_to_open(self._engine.pool, self._reading.settings, count))
+        open_all(self._engine.connect, connections_to_open(self._engine.pool, count))
 
     def measure_lag(self, meter: LagMeter) -> None:
         with Echo.opened() as echo:
@@ -144,16 +150,23 @@ class GreenletLane:
 class LoopLane:
     """Tasks of the asyncio loop in the loop thread."""
 
-    def __init__(self, reading: Reading, stack: str, loop_thread: LoopThread) -> None:
-        self._reading = reading
+    def __init__(self, engine: AsyncEngine, loop_thread: LoopThread, close: SessionClose) -> None:
+        self._engine = engine
         self._loop_thread = loop_thread
-        self._engine: AsyncEngine = make_async_engine(reading.database, reading.settings, stack)
+        self._close = close
+
+    @property
+    def pool(self) -> Pool:
+        return self._engine.pool
+
+    def read_one(self, source: PageSource, key: Key) -> Any:
+        return self._loop_thread.run(partial(self._read, source, key))
 
     def read_pages(self, stint: Stint) -> None:
         self._loop_thread.run(partial(self._read_pages, stint))
 
     def open_connections(self, count: int) -> None:
-        count = connections_to_open(self._engine.pool, self._reading.settings, count)
+        count = connections_to_open(self._engine.pool, count)
         self._loop_thread.run(partial(self._open_connections, count))
 
     def measure_lag(self, meter: LagMeter) -> None:
@@ -172,7 +185,7 @@ class LoopLane:
         while (page := stint.ask()) is not None:
             try:
                 with page.cost:
-                    page.rendered = await self._read(page)
+                    page.rendered = await self._read(page.source, page.key)
             except Exception as error:
                 page.error = error
             stint.put(page)
@@ -181,10 +194,9 @@ class LoopLane:
             elif pause_s is not None:
                 await asyncio.sleep(0)
 
-    async def _read(self, page: Page) -> RenderedPage:
-        reading = self._reading
+    async def _read(self, source: PageSource, key: Key) -> Any:
         return await read_page_async(
-            self._engine, page.function, page.number, reading.page_size, reading.settings.end, reading.settings.close
+            self._engine, source.function, *key, end=source.end, close=self._close, awaited=source.is_async
         )
 
     async def _measure_lag(self, meter: LagMeter) -> None:

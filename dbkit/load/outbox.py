@@ -16,8 +16,8 @@ from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 
 from dbkit.load.failures import PageFailure
-from dbkit.load.resources import page_bytes
 from dbkit.load.stint import Page
+from dbkit.workload import page_bytes, plain_key
 
 if TYPE_CHECKING:
     from dbkit.load.users import PageUser
@@ -87,7 +87,7 @@ class Outbox:
         failure = None if page.error is None else PageFailure.of(page.error)
         if failure is None:
             try:
-                length = user.check(page.number, page.rendered)
+                length = page.source.check.check(page.key, page.rendered)
             except Exception as wrong:
                 failure = PageFailure.of(wrong)
                 with suppress(Exception):  # it may be nothing that has a size
@@ -104,7 +104,7 @@ class Outbox:
         cost = page.cost
         self._environment.events.request.fire(
             request_type=user.stack,
-            name=getattr(page.function, "__name__", type(page.function).__name__),
+            name=page.source.name,
             start_time=self._epoch_at_s + cost.asked_at_s,
             response_time=cost.response_ms,
             response_length=length,
@@ -112,7 +112,7 @@ class Outbox:
             context={
                 "user_class": type(user).__name__,
                 "condition": page.window.condition or type(user).__name__,
-                "page": page.number,
+                "key": plain_key(page.key),
                 "slot": page.window.slot,
                 "measured": page.measured,
                 "measured_share": page.measured_share,

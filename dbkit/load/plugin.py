@@ -25,10 +25,10 @@ from dbkit.load.locust_patches.one_stop import stop_once_at_a_time
 from dbkit.load.locust_patches.percentiles import use_significant_digits
 from dbkit.load.locust_patches.rates import divide_by_open_time
 from dbkit.load.locust_patches.runner_made import on_runner_made
-from dbkit.load.options import TestOptions, add_options
+from dbkit.load.options import add_options
 from dbkit.load.outputs import Outputs
 from dbkit.load.results import Results
-from dbkit.load.shape import RoundsShape, quieten_locust
+from dbkit.load.shape import Rounds, quieten_locust
 from dbkit.load.signals import PROCESS_SIGNALS
 from dbkit.load.web.form import guard_web_form
 from dbkit.load.web.tab import StrategiesTab
@@ -49,11 +49,11 @@ def _on_init(environment: Environment, **_: Any) -> None:
     context = context_of(environment)
     runner = environment.runner
     try:
-        in_rounds = isinstance(environment.shape_class, RoundsShape)
+        in_rounds = isinstance(environment.shape_class, Rounds)
         check_together(context.options, environment.user_classes_by_name, in_rounds=in_rounds)
         if not isinstance(runner, WorkerRunner):
             check_files(context.options)
-        context.check(TestOptions.read(context.options).settings, environment.user_classes)
+        context.check(context.options, environment.user_classes)
     except DbkitError as mistake:
         print(f"dbkit: error: {mistake}", file=sys.stderr)
         sys.exit(2)
@@ -91,14 +91,14 @@ def _on_init(environment: Environment, **_: Any) -> None:
 
 def _on_test_start(environment: Environment, **_: Any) -> None:
     context = context_of(environment)
-    if isinstance(environment.shape_class, RoundsShape):
+    if isinstance(environment.shape_class, Rounds):
         context.gate.close()  # until its first slot, also for a worker that joins during one
     context.begin_test()
 
 
 def _reset_figures(environment: Environment) -> None:
     # slots leave their warm-up out, and are reported completely
-    if not isinstance(environment.shape_class, RoundsShape):
+    if not isinstance(environment.shape_class, Rounds):
         context_of(environment).reset_figures()
 
 

@@ -1,4 +1,4 @@
-"""What the page users of one process share during one test: lanes, and what pages must hold.
+"""What the page users of one process share during one test: lanes.
 
 Lanes are made at first use, so that a process opens no pool that it does not need, and never before a fork; all are
 closed when the test stops. Whose turn it is to read is left to `dbkit.load.gate`.
@@ -7,55 +7,57 @@ closed when the test stops. Whose turn it is to read is left to `dbkit.load.gate
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
 import logging
+import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
 
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dbkit.database.application import application_engine, with_pool_of_its_own
+from dbkit.database.engines import make_async_engine, make_engine
+from dbkit.database.meter import meter
 from dbkit.database.settings import Settings
-from dbkit.database.stacks import find_stack
+from dbkit.database.stacks import Stack, find_stack
 from dbkit.database.url import DatabaseUrl
-from dbkit.load.lanes import GreenletLane, Lane, LoopLane, Reading
+from dbkit.load.lanes import GreenletLane, Lane, LoopLane
 from dbkit.load.loop_thread import LoopThread
+from dbkit.load.page_class import PageClass
 from dbkit.load.thread_lane import ThreadLane
-from dbkit.paging import RenderedPage
-from dbkit.todo.dataset import Shape
 
 logger = logging.getLogger(__name__)
 
-EXPECTED_PAGES_KEPT = 2048
 CLOSE_TIMEOUT_S = 10
 
-
-@dataclass(frozen=True)
-class ExpectedPage:
-    """What a right page holds, and its size in bytes as compact JSON."""
-
-    rendered: RenderedPage
-    bytes: int
+_imported_in = os.getpid()
 
 
 class Resources:
-    """Lanes on `database`, made as they are asked for; one pool for each stack."""
+    """Lanes on `database`, made as they are asked for: one, with one pool, for each stack and each engine."""
 
-    def __init__(self, database: DatabaseUrl, settings: Settings, shape: Shape, page_size: int) -> None:
-        self.settings = settings
-        self.page_size = page_size
-        self.pages = shape.pages(page_size)
-        self.expected_page = functools.lru_cache(EXPECTED_PAGES_KEPT)(self._expected_page)
+    def __init__(self, database: DatabaseUrl, settings: Settings) -> None:
         self.users_made: Counter[str] = Counter()
         """How many users of each class this process has made during the test."""
-        self._reading = Reading(database, settings, page_size)
-        self._shape = shape
-        self._lanes: dict[str, GreenletLane | LoopLane | ThreadLane] = {}
+        self._database = database
+        self._settings = settings
+        self._lanes: dict[Hashable, GreenletLane | LoopLane | ThreadLane] = {}
+        self._engines_in_use: set[int] = set()
         self._loop_thread: LoopThread | None = None
 
-    def lane(self, stack: str) -> Lane:
-        """Where the pages of a stack are read."""
-        if stack not in self._lanes:
-            self._lanes[stack] = self._make_lane(stack)
-        return self._lanes[stack]
+    def lane(self, page_class: PageClass) -> Lane:
+        """Where the pages of a class are read. Raises DbkitError where its engine does not fit its stack."""
+        key = self.key_of(page_class)
+        if key not in self._lanes:
+            self._lanes[key] = self._make_lane(page_class)
+        return self._lanes[key]
+
+    @staticmethod
+    def key_of(page_class: PageClass) -> Hashable:
+        """What classes that share a lane have in common."""
+        return page_class.stack, id(page_class.engine), page_class.end == "autocommit"
 
     def close(self) -> None:
         """Cancel what still runs and close all connections. No user may be reading any more."""
@@ -65,16 +67,35 @@ class Resources:
             if not isinstance(lane, LoopLane):
                 lane.close()
 
-    def _make_lane(self, stack: str) -> GreenletLane | LoopLane | ThreadLane:
-        match find_stack(stack).concurrency:
+    def _make_lane(self, page_class: PageClass) -> GreenletLane | LoopLane | ThreadLane:
+        stack = find_stack(page_class.stack)
+        engine = self._make_engine(page_class, stack)
+        match stack.concurrency:
             case "greenlets":
-                return GreenletLane(self._reading, stack)
+                return GreenletLane(engine)
             case "threads":
-                return ThreadLane(self._reading, stack)
+                return ThreadLane(engine)
             case "tasks":
                 if self._loop_thread is None:
                     self._loop_thread = LoopThread()
-                return LoopLane(self._reading, stack, self._loop_thread)
+                return LoopLane(engine, self._loop_thread, self._settings.close)
+
+    def _make_engine(self, page_class: PageClass, stack: Stack) -> Any:
+        settings = replace(self._settings, end=page_class.end)
+        if page_class.engine is None:
+            make: Any = make_async_engine if stack.is_async else make_engine
+            return make(self._database, settings, stack.name)
+        engine = application_engine(page_class.engine, stack, self._database, page_class.name)
+        if engine is page_class.engine:
+            if os.getpid() != _imported_in:  # connections that the parent has opened are the parent's
+                _sync(engine).dispose(close=False)
+            if id(engine) in self._engines_in_use:
+                engine = with_pool_of_its_own(engine)
+                meter(engine)
+            self._engines_in_use.add(id(page_class.engine))
+        if page_class.end == "autocommit":
+            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        return engine
 
     async def _close_loop_lanes(self) -> None:
         try:
@@ -87,11 +108,6 @@ class Resources:
                 "the server did not let its connections be closed in %s s; they are left to it", CLOSE_TIMEOUT_S
             )
 
-    def _expected_page(self, page: int) -> ExpectedPage:
-        rendered = self._shape.expected_page(page, self.page_size)
-        return ExpectedPage(rendered, page_bytes(rendered))
 
-
-def page_bytes(rendered: RenderedPage) -> int:
-    """The size of a rendered page as a web application would send it: compact JSON in UTF-8."""
-    return len(json.dumps(rendered, ensure_ascii=False, separators=(",", ":"), default=str).encode())
+def _sync(engine: Engine | AsyncEngine) -> Engine:
+    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine

@@ -24,10 +24,10 @@ from dbkit.analysis.result import Plan, Result
 from dbkit.analysis.rounds import Rounds, result_of_rounds, take_verdicts
 from dbkit.database.provenance import describe_client, describe_server
 from dbkit.errors import DbkitError
+from dbkit.load import shape
 from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
 from dbkit.load.loop_thread import LoopThread
-from dbkit.load.shape import RoundsShape
 from dbkit.plans import explain_pages
 from dbkit.todo.dataset import read_shape
 
@@ -68,7 +68,7 @@ class Results:
         self._due_at_s = 0.0
         self._most_users = 0
         self._rounds = None
-        if isinstance(environment.shape_class, RoundsShape):
+        if isinstance(environment.shape_class, shape.Rounds):
             test = context.test
             self._rounds = Rounds(test.user_classes, end=test.options.end, reference=test.options.reference or None)
         else:
@@ -144,7 +144,7 @@ class Results:
         served = dict.fromkeys(row.user_class for row in result.strategies if row.pages > row.failures)
         functions: dict[str, Any] = {}
         for user_class in served:
-            name, function = test.user_classes[user_class].strategy, test.page_functions[user_class]
+            name, function = test.user_classes[user_class].strategy, test.page_classes[user_class].function
             if functions.setdefault(name, function) is not function:
                 functions[f"{name} of {user_class}"] = function  # another one of the same name
         if functions:

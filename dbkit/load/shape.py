@@ -2,7 +2,7 @@
 
 A locustfile takes part by one class:
 
-    class Rounds(RoundsShape):
+    class Compare(Rounds):
         '''One class at a time.'''
 
 All slots run inside one `tick()`: ticks a second apart would cut pages and mix slots. What is run is planned by
@@ -21,7 +21,7 @@ from dbkit.load.context import context_of
 from dbkit.load.options import TestOptions
 
 
-class RoundsShape(LoadTestShape):
+class Rounds(LoadTestShape):
     """Isolated, interleaved slots: by `-u`, `--rounds`, `--slot-time`, `--warm-up` and the classes chosen."""
 
     abstract = True

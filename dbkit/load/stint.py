@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from dbkit.load.gate import Gate, Window
 from dbkit.load.native import allocate_lock
+from dbkit.load.page_class import PageSource
 from dbkit.measure.cost import PageCost
-from dbkit.paging import AnyPageFunction, RenderedPage
+from dbkit.workload import Key
 
 CROWDED_S = 0.02
 """How long a user waits after a page that did not wait itself, where the hub cannot keep up."""
@@ -25,10 +26,13 @@ TURNS = 100
 class Reader(Protocol):
     """What a stint asks of its user."""
 
-    pages: Iterator[int]
-    """The numbers of the pages to read."""
+    keys: Iterator[Key]
+    """The keys of the pages to read."""
     pages_asked: int
     """How many pages it has asked for in the measured time of its slot, and got."""
+
+    def key_after(self, page: Page) -> Key | None:
+        """The key of the page to read after that one; None for the next of `keys`. It is called in the lane."""
 
     def wait_time(self) -> float:
         """Seconds between two pages."""
@@ -40,19 +44,19 @@ class Reader(Protocol):
 class Page:
     """One page on its way: asked for, read, put down."""
 
-    __slots__ = ("cost", "error", "function", "number", "reader", "rendered", "think_ms", "window")
+    __slots__ = ("cost", "error", "key", "reader", "rendered", "source", "think_ms", "window")
 
     def __init__(
-        self, reader: Any, function: AnyPageFunction, number: int, window: Window, cost: PageCost, think_ms: float
+        self, reader: Any, source: PageSource, key: Key, window: Window, cost: PageCost, think_ms: float
     ) -> None:
         self.reader = reader
-        self.function = function
-        self.number = number
+        self.source = source
+        self.key = key
         self.window = window
         self.cost = cost
         self.think_ms = think_ms
         """How long the user thought before it asked."""
-        self.rendered: RenderedPage = []
+        self.rendered: Any = None
         self.error: Exception | None = None
         """Why it failed."""
 
@@ -73,7 +77,7 @@ class Page:
 
 
 class Stint:
-    """The pages that one user reads one after the other; with a `limit`, so many at the most.
+    """The pages that one user reads one after the other; with a `limit`, so many at the most, with a `key` the first.
 
     The next page is asked for at the moment at which the last one has come back and the think time is over, whenever
     the lane comes to it: what passes in between is the page's wait in the queue, as it would be a request's.
@@ -82,19 +86,22 @@ class Stint:
     def __init__(
         self,
         reader: Reader,
-        function: AnyPageFunction,
+        source: PageSource,
         gate: Gate,
         put: Callable[[Page], bool],
         *,
         limit: int | None = None,
+        key: Key | None = None,
     ) -> None:
         self.in_flight: object | None = None
         """The page that has been asked for and has not come back. Known before the gate is looked at, so that who has
         closed it and sees none can rely on it."""
         self.wake: Callable[[], object] = lambda: None
         """Ends the think time; set by the lane."""
+        self.last: Page | None = None
+        """The page that came back last."""
         self._reader = reader
-        self._function = function
+        self._source = source
         self._gate = gate
         self._put = put
         self.left = -1 if limit is None else limit
@@ -103,6 +110,7 @@ class Stint:
         self._think_s = 0.0
         self._stopping = self._abandoned = False
         self._has_room = True
+        self._next_key = key
         self._lock = allocate_lock()
 
     # In the lane
@@ -126,20 +134,29 @@ class Stint:
                 return None
             self.left -= 1
             reader, cost = self._reader, PageCost(self._asked_at_s)
-            page = Page(reader, self._function, next(reader.pages), self._gate.window, cost, self._think_s * 1000)
+            key = next(reader.keys) if self._next_key is None else self._next_key
+            page = Page(reader, self._source, key, self._gate.window, cost, self._think_s * 1000)
             self.in_flight = page
         return page
 
     def put(self, page: Page) -> None:
         """A page has come back, or has failed. One that the user did not wait for is dropped."""
+        self._choose_next(page)
         with self._lock:
             if self._abandoned:
                 return
+            self.last = page
             # in this order: who sees no page in flight relies on it to be in the outbox
             self._has_room = self._put(page)
             self.in_flight = None
         self._reader.pages_asked += page.measured
         self._asked_at_s = page.cost.finished_at_s
+
+    def _choose_next(self, page: Any) -> None:
+        try:
+            self._next_key = self._reader.key_after(page)
+        except Exception as error:  # of a workload whose pages follow one another
+            page.error, self._next_key = error, None
 
     def pause_s(self, page: Page) -> float | None:
         """Seconds until the next page is to be asked for. None where that is now; 0 where others have a turn before.
@@ -181,14 +198,15 @@ class Stint:
 class BarePage:
     """A page whose function is called and nothing else: no cost, no check, no Locust request."""
 
-    __slots__ = ("count", "error", "function", "number", "rendered")
+    __slots__ = ("count", "error", "key", "rendered", "source")
 
     cost = nullcontext()
 
-    def __init__(self, function: AnyPageFunction) -> None:
-        self.function = function
-        self.number = self.count = 0
-        self.rendered: RenderedPage = []
+    def __init__(self, source: PageSource) -> None:
+        self.source = source
+        self.count = 0
+        self.key: Key = ()
+        self.rendered: Any = None
         self.error: Exception | None = None
 
     @property
@@ -203,7 +221,7 @@ class BareStint(Stint):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.pages = 0.0
-        self._page = BarePage(self._function)
+        self._page = BarePage(self._source)
         self._gate.window.bare_stints.append(self)
 
     def ask(self) -> BarePage | None:  # type: ignore[override]
@@ -211,12 +229,14 @@ class BareStint(Stint):
         if self._gate.closed or self._stopping:
             self.in_flight = None
             return None
-        page.number, page.error = next(self._reader.pages), None
+        page.key = next(self._reader.keys) if self._next_key is None else self._next_key
+        page.error = None
         page.count += 1
         return page
 
     def put(self, page: BarePage) -> None:  # type: ignore[override]
         finished_at_s, window = perf_counter(), self._gate.window
+        self._choose_next(page)
         if page.error is None:
             self.pages += window.share(self._asked_at_s, finished_at_s)
         self._reader.pages_asked += window.measures(self._asked_at_s)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -24,17 +25,20 @@ import psycopg
 import psycopg.waiting
 from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
-from sqlalchemy import QueuePool
+from sqlalchemy import Engine, NullPool, Pool, QueuePool
 from sqlalchemy.orm import configure_mappers
 from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
-from dbkit.database.engines import make_engine
+from dbkit.database.application import with_pool_of_its_own
+from dbkit.database.meter import meter
+from dbkit.errors import DbkitError
 from dbkit.load.hub import HubInbox
 from dbkit.load.lag import SAMPLE_S, LagMeter
-from dbkit.load.lanes import Reading, connections_to_open, open_all, read_pages
+from dbkit.load.lanes import connections_to_open, open_all, read_pages, read_sync
 from dbkit.load.native import RLock, SimpleQueue, allocate_lock, get_ident, sleep, start_new_thread
-from dbkit.load.stint import Page, Stint
-from dbkit.paging import RenderedPage
+from dbkit.load.page_class import PageSource
+from dbkit.load.stint import Stint
+from dbkit.workload import Key
 
 Result = TypeVar("Result")
 
@@ -107,12 +111,14 @@ class NativeQueue(QueueCommon[Any]):
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
         self.maxsize = maxsize
-        self.use_lifo = False
-        self._items = SimpleQueue()
+        self.use_lifo = use_lifo
+        self._items: deque[Any] = deque()
+        self._tokens = SimpleQueue()
+        """One for each item: a thread waits for a token, and takes an item with it."""
         self._putting = allocate_lock()
 
     def qsize(self) -> int:
-        return int(self._items.qsize())
+        return int(self._tokens.qsize())
 
     def empty(self) -> bool:
         return not self.qsize()
@@ -124,7 +130,8 @@ class NativeQueue(QueueCommon[Any]):
         with self._putting:
             if self.full():
                 raise Full
-            self._items.put(item)
+            self._items.append(item)
+            self._tokens.put(None)
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         # a pool never waits to hand a connection back
@@ -134,12 +141,14 @@ class NativeQueue(QueueCommon[Any]):
         return self.get(False)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        with suppress(queue.Empty):
-            return self._items.get(block, timeout)
-        raise Empty
+        try:
+            self._tokens.get(block, timeout)
+        except queue.Empty:
+            raise Empty from None
+        return self._items.pop() if self.use_lifo else self._items.popleft()
 
 
-class NativeQueuePool(QueuePool):
+class NativeQueues(QueuePool):
     """SQLAlchemy's queue pool for native threads."""
 
     _queue_class = NativeQueue
@@ -149,20 +158,39 @@ class NativeQueuePool(QueuePool):
         self._overflow_lock = allocate_lock()
 
 
+def for_native_threads(engine: Engine) -> Engine:
+    """The same engine with a pool for native threads. Raises DbkitError where its pool has none like it."""
+    pool_class = type(engine.pool)
+    if isinstance(engine.pool, QueuePool):
+        native: type[Pool] = type(f"Native{pool_class.__name__}", (NativeQueues, pool_class), {})
+        return cast(Engine, with_pool_of_its_own(engine, native))
+    if isinstance(engine.pool, NullPool):
+        return cast(Engine, with_pool_of_its_own(engine))
+    raise DbkitError(
+        f"psycopg-threads cannot use an engine with a {pool_class.__name__}: give it a QueuePool or a NullPool"
+    )
+
+
 class ThreadLane:
     """A native thread for each stint, and psycopg."""
 
-    def __init__(self, reading: Reading, stack: str) -> None:
-        self._reading = reading
+    def __init__(self, engine: Engine) -> None:
         self._inbox = HubInbox()
         self._hub_ident = get_ident()
         self._threads = 0
-        self._engine = make_engine(
-            reading.database, reading.settings, stack, connect=self._connect, pool_class=NativeQueuePool
-        )
+        self._engine = for_native_threads(engine)
+        self._engine.dialect.connect = self._connect  # type: ignore[method-assign, assignment]
+        meter(self._engine)
         _lock_logs_natively()
         self._has_connected = False
         self._connecting: tuple[gevent.Greenlet, _Call[None]] | None = None
+
+    @property
+    def pool(self) -> Pool:
+        return self._engine.pool
+
+    def read_one(self, source: PageSource, key: Key) -> Any:
+        return self._run(partial(self._read, source, key))
 
     def read_pages(self, stint: Stint) -> None:
         query = _Query()
@@ -191,7 +219,7 @@ class ThreadLane:
     def open_connections(self, count: int) -> None:
         if not self._has_connected:
             self._connect_first()
-        count = connections_to_open(self._engine.pool, self._reading.settings, count)
+        count = connections_to_open(self._engine.pool, count)
         open_all(partial(self._run, self._engine.connect), count)
 
     def measure_lag(self, meter: LagMeter) -> None:
@@ -217,10 +245,10 @@ class ThreadLane:
         self._engine.dispose()
         self._inbox.close()
 
-    def _read(self, page: Page) -> RenderedPage:
+    def _read(self, source: PageSource, key: Key) -> Any:
         if not self._has_connected:
             self._on_hub(self._connect_first)
-        return self._reading.read(self._engine, page)
+        return read_sync(self._engine, source, key)
 
     def _connect_first(self) -> None:
         """Open a connection while no thread reads: SQLAlchemy's locks for all that is done once are patched ones.
@@ -230,7 +258,12 @@ class ThreadLane:
 
         def connect() -> None:
             configure_mappers()
-            self._engine.connect().close()
+            with self._engine.connect() as connection:
+                if not isinstance(connection.connection.driver_connection, NativeConnection):
+                    raise DbkitError(
+                        "psycopg-threads cannot use an engine that connects by a function of its own (creator):"
+                        " make it with connect_args instead"
+                    )
             self._has_connected = True
 
         if self._connecting is None or self._connecting[0].dead:

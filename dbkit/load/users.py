@@ -1,14 +1,17 @@
 """Locust users that read pages: each page is one Locust request with its cost as the event's context.
 
-A user class is one stack with one page function, in two lines:
+A user class is one stack with one page function of one workload:
 
     class AsyncpgJoined(AsyncPageUser):
         stack = "asyncpg"
-        page_function = joined
+        workload = albums
+        strategy = "joined"
+        page_function = albums_joined
 
-Request type is the stack, name that of the page function; the response time is `PageCost.response_ms`. Such a user
-reads page after page in the lane of its stack (`dbkit.load.lanes`). One with tasks of its own runs those, which read a
-page each by `read_page`. The order of slots is left to `dbkit.load.conductor`, adding up to `dbkit.load.recorder`.
+`dbkit.load.page_users` makes several such classes at once. Request type is the stack, name the strategy; the response
+time is `PageCost.response_ms`. Such a user reads page after page in the lane of its stack (`dbkit.load.lanes`). One
+with tasks of its own runs those, which read a page each by `read_page`. The order of slots is left to
+`dbkit.load.conductor`, adding up to `dbkit.load.recorder`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -24,32 +28,51 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
+from dbkit.database.settings import PageEnd
 from dbkit.load.context import context_of
-from dbkit.load.failures import PageFailure
 from dbkit.load.stint import BareStint, Page, Stint
-from dbkit.paging import AnyPageFunction, RenderedPage
+from dbkit.paging import PageFunction
+from dbkit.workload import Key, Workload, as_key
+
+classes_made: Counter[tuple[str, str]] = Counter()
+"""How many classes each module has defined under each name: a second one hides the first."""
 
 
 class PageUser(User):
-    """A user that reads one page after another. Subclass one of those below."""
+    """A user that reads one page after another. Subclass one of those below, or this one for any stack."""
 
     abstract = True
 
     stack: ClassVar[str]
     """The name of a stack: see `dbkit.database.stacks`."""
-    page_function: ClassVar[Any]
-    """How a page is read: any function `(session, page, page_size) -> rendered page`."""
+    workload: ClassVar[Workload | None] = None
+    """What is read: see `dbkit.workload`. None is the todo list, or nothing where a class has only tasks of its own."""
+    page_function: ClassVar[Any] = None
+    """How a page is read: any callable `(session, *key) -> rendered page`; see `dbkit.paging`."""
+    strategy: ClassVar[str] = ""
+    """The name of its way of loading, which other stacks may share; without one it is the name of the class."""
+    end: ClassVar[PageEnd | None] = None
+    """How its pages end; None is as `--end` says. With "commit" they are taken to write."""
+    engine: ClassVar[Any] = None
+    """The application's `Engine` or `AsyncEngine`, or a function of a URL that makes one; None is dbkit's own."""
+    writes: ClassVar[bool | None] = None
+    """Whether its pages write. They are then not compared with earlier ones, and not explained unless asked."""
+    reset: ClassVar[Any] = None
+    """Puts the data back before each slot, or before a run without slots: SQL text, or a function of a session."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if inspect.isfunction(function := vars(cls).get("page_function")):
-            cls.page_function = staticmethod(function)
+        for name in ("page_function", "engine", "reset"):
+            if inspect.isfunction(function := vars(cls).get(name)):
+                setattr(cls, name, staticmethod(function))
         if own_tasks := [each for each in cls.tasks if each is not PageUser.read_pages]:
             cls.tasks = own_tasks
+        classes_made[cls.__module__, cls.__qualname__] += 1
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.load_context = context_of(environment)
+        self.page_class = self.load_context.test.page_classes[type(self).__name__]
         self.resources = self.load_context.resources
         self.options = self.load_context.test.options
         number = self.resources.users_made[type(self).__name__]
@@ -57,8 +80,8 @@ class PageUser(User):
         runner: Any = environment.runner
         self._seed = f"{self.options.seed}/{runner.worker_index}/{number}"
         self._waits = random.Random(f"{self._seed}/waits")
-        self.pages = self._page_numbers()
-        """The numbers of the pages to read. The n-th user of every class of a process reads the same ones."""
+        self.keys = self._choose_keys()
+        """The keys of the pages to read. The n-th users of all classes of a workload read the same ones."""
         self.pages_asked = 0
         """See `dbkit.load.stint.Reader`."""
         self._stint: Stint | None = None
@@ -76,12 +99,13 @@ class PageUser(User):
         """See `dbkit.load.stint.Reader`."""
         return self._waits.random()
 
-    def check(self, page: int, rendered: RenderedPage) -> int:
-        """The bytes of the page. Raises PageFailure where it is not what the dataset must give."""
-        expected = self.resources.expected_page(page)
-        if rendered == expected.rendered:
-            return expected.bytes
-        raise PageFailure("wrong page: not what the dataset holds; see seed.py --check")
+    def key_after(self, page: Page) -> Key | None:
+        """See `dbkit.load.stint.Reader`."""
+        workload = self.page_class.workload
+        if page.error is not None or workload is None or not workload.follows:
+            return None
+        following = workload.next_key(page.rendered, *page.key)
+        return None if following is None else as_key(following)
 
     @task
     def read_pages(self) -> None:
@@ -90,7 +114,7 @@ class PageUser(User):
         while True:
             self._wait_for_gate()
             kind = BareStint if gate.window.bare else Stint
-            self._stint = kind(self, self.page_function, gate, self.load_context.outbox.put)
+            self._stint = kind(self, self.page_class.source, gate, self.load_context.outbox.put)
             try:
                 self._read(self._stint)
             finally:
@@ -98,18 +122,21 @@ class PageUser(User):
             if self._state == LOCUST_STATE_STOPPING:
                 raise StopUser
 
-    def read_page(self, function: AnyPageFunction | None = None) -> None:
-        """For a task of one's own: read the user's next page, by its `page_function` or by another one.
+    def read_page(self, function: PageFunction | None = None, *key: Any) -> Any:
+        """For a task of one's own: read one page, and return it as rendered; None where it failed.
 
-        It waits for the gate as every page does, and is one Locust request, whether it fails or not.
+        It is the user's next page by its `page_function`, or that of any other function, by the given key or else the
+        user's next one. It waits for the gate as every page does, and is one Locust request, whether it fails or not,
+        with the function's name.
         """
+        source = self.page_class.source if function is None else self.page_class.source_of(function)
         stint = None
         while stint is None or stint.left:  # else the gate has closed before the page could begin
             self._wait_for_gate()
-            stint = Stint(
-                self, function or self.page_function, self.load_context.gate, self.load_context.outbox.put, limit=1
-            )
+            stint = Stint(self, source, self.load_context.gate, self.load_context.outbox.put, limit=1, key=key or None)
             self._read(stint)
+        page = stint.last
+        return page.rendered if page is not None and page.error is None else None
 
     def stop(self, force: bool = False) -> bool:
         """See `locust.User.stop`; a think time ends, too."""
@@ -139,7 +166,7 @@ class PageUser(User):
             raise self._ending
         try:
             with self.load_context.gate.passing(stint):
-                self.resources.lane(self.stack).read_pages(stint)
+                self.resources.lane(self.page_class).read_pages(stint)
         except BaseException:
             page = stint.abandon()
             if isinstance(page, Page):
@@ -148,12 +175,14 @@ class PageUser(User):
         if self._ending is not None:
             raise self._ending
 
-    def _page_numbers(self) -> Iterator[int]:
-        pages = self.resources.pages
+    def _choose_keys(self) -> Iterator[Key]:
+        keys = self.page_class.keys
+        if not keys:
+            return iter(lambda: (), None)
         if self.options.page_order == "sequential":
-            return itertools.cycle(range(pages))
-        choose = random.Random(self._seed)
-        return iter(lambda: choose.randrange(pages), -1)
+            return itertools.cycle(keys)
+        choose, count = random.Random(self._seed), len(keys)
+        return iter(lambda: keys[choose.randrange(count)], None)
 
 
 class SyncPageUser(PageUser):

@@ -16,6 +16,7 @@ from dbkit.load.context import LoadContext
 from dbkit.load.failures import PageFailure
 from dbkit.load.gate import Window
 from dbkit.load.lag import LagProbe
+from dbkit.load.lanes import Lane
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
 from dbkit.load.worker_reports import send_report
 from dbkit.measure.probes import PROCESS_PROBES, Probe, start_all, stop_all
@@ -48,13 +49,13 @@ class SlotReader:
 
     def _connect(self, msg: Any, **_: Any) -> None:
         # in a greenlet, as Locust handles one message at a time
-        gevent.spawn(self._open_connections, msg.data["stack"], msg.data["slot"])
+        gevent.spawn(self._open_connections, msg.data["user_class"], msg.data["slot"])
 
-    def _open_connections(self, stack: Any, slot: int) -> None:
+    def _open_connections(self, user_class: str, slot: int) -> None:
         users = self._runner.user_count
         try:
             if users:
-                self._context.resources.lane(stack).open_connections(users)
+                self._lane(user_class).open_connections(users)
         except Exception as error:  # pages will fail by themselves, and be counted
             logger.warning("connections could not be opened before a slot: %s", PageFailure.of(error))
         self._answer(CONNECTED, slot)
@@ -65,11 +66,14 @@ class SlotReader:
     def _measure(self, msg: Any, **_: Any) -> None:
         if not self._context.reads_pages:
             return  # this process joins during the slot, and has no users yet
-        lane = self._context.resources.lane(msg.data["stack"])
+        lane = self._lane(msg.data["user_class"])
         self._probes = [LagProbe(lane.measure_lag), *(make_probe() for make_probe in PROCESS_PROBES)]
         start_all(self._probes)
         self._context.gate.measure()
         self._waiting = gevent.spawn(self._wait_until_enough, msg.data["slot"])
+
+    def _lane(self, user_class: str) -> Lane:
+        return self._context.resources.lane(self._context.test.page_classes[user_class])
 
     def _wait_until_enough(self, slot: int) -> None:
         while self._users_short():

@@ -32,7 +32,7 @@ PAGES = '''
 import json, os, time
 import gevent
 from dbkit.database.stacks import STACKS
-from dbkit.load import PageUser, RoundsShape
+from dbkit.load import PageUser, Rounds
 from dbkit.paging import core, joined
 from locust import between, constant, constant_pacing, events, task
 from locust.exception import StopUser
@@ -215,7 +215,7 @@ classes('think', core, wait_time=constant(300))
 
 
 def test_a_graceful_stop_goes_with_rounds(seeded_url: str, tmp_path: Path) -> None:
-    file = "classes('nap', nap)\nclass Rounds(RoundsShape): pass"
+    file = "classes('nap', nap)\nclass Compare(Rounds): pass"
     arguments = ("-u", "3", "--rounds", "1", "--slot-time", "0.2", "--stop-timeout", "300")
     with run(tmp_path, seeded_url, file, *arguments) as graceful:
         assert graceful.locust.wait() == 0  # were a user waited for at the closed gate, this would take hours
@@ -348,7 +348,7 @@ del Tasks
 
 @pytest.mark.parametrize("in_rounds", [False, True])
 def test_tasks_of_ones_own_read_a_page_each(seeded_url: str, tmp_path: Path, in_rounds: bool) -> None:
-    rounds = "class Rounds(RoundsShape): pass" if in_rounds else ""
+    rounds = "class Compare(Rounds): pass" if in_rounds else ""
     of_rounds = ("--rounds", "1", "--slot-time", "0.3", "--warm-up", "0.1") if in_rounds else ("-t", "60s")
     with run(tmp_path, seeded_url, TASKS + rounds, "-u", "8", "-r", "100", *of_rounds) as tasks:
         if in_rounds:
@@ -479,7 +479,7 @@ def end(environment, **_):
     with open(os.environ["BEGUN"] + ".stalls", "w") as file:
         json.dump([slot.hub_stall_ms for processes in slots.values() for slot in processes.values()], file)
 
-class Rounds(RoundsShape):
+class Compare(Rounds):
     pass
 """
 
@@ -504,7 +504,7 @@ def test_a_stall_of_the_hub_reaches_no_page_beside_it_and_the_slot_says_that_it_
 
 @pytest.mark.parametrize("warm_up", ["0", "0.1"])
 def test_a_slots_connections_are_open_before_its_gate(seeded_url: str, tmp_path: Path, warm_up: str) -> None:
-    file = "classes('nap', nap)\nclasses('hold', hold)\nclass Rounds(RoundsShape): pass"
+    file = "classes('nap', nap)\nclasses('hold', hold)\nclass Compare(Rounds): pass"
     # the users that hold are cut off, and leave connections behind that are of no use
     slots = ("--slot-time", "0.1", "--max-slot-time", "0.1", "--warm-up", warm_up, "--drain-timeout", "0.1")
     with run(tmp_path, seeded_url, file, "-u", "3", "--rounds", "3", *slots) as opened:
@@ -527,7 +527,7 @@ def slow(session, page, page_size):
     return core(session, page, page_size)
 
 classes('slow', slow)
-class Rounds(RoundsShape): pass
+class Compare(Rounds): pass
 """
     arguments = ("-u", "2", "--rounds", "1", "--slot-time", "0.05", "--warm-up", "0")
     folders = {name: tmp_path / name for name in ("grown", "limited")}
@@ -552,7 +552,7 @@ def test_bare_slots_count_their_pages_and_tell_nobody(seeded_url: str, tmp_path:
 from dbkit.load.context import context_of
 
 classes('nap', nap)
-class Rounds(RoundsShape): pass
+class Compare(Rounds): pass
 
 @events.test_stop.add_listener
 def end(environment, **_):

@@ -39,7 +39,7 @@ import json, os, sys, time
 
 sys.path.append("locustfiles")
 from users import PsycopgJoined
-from dbkit.load import AsyncPageUser, RoundsShape, SyncPageUser
+from dbkit.load import AsyncPageUser, Rounds, SyncPageUser
 from dbkit.paging import joined
 from locust import events
 from sqlalchemy import text
@@ -84,7 +84,7 @@ class AsyncpgSleep(AsyncPageUser):
 class PsycopgJoinedAgain(PsycopgJoined):
     pass
 
-class Rounds(RoundsShape):
+class Compare(Rounds):
     pass
 
 

@@ -16,7 +16,7 @@ sys.path.append("locustfiles")
 from users import PsycopgCore
 from dbkit.analysis.condition import Condition, Users
 from dbkit.analysis.plan import Schedule, Turn, Turns
-from dbkit.load import RoundsShape
+from dbkit.load import Rounds
 
 MOST = 10
 
@@ -29,7 +29,7 @@ def ladder(name):
             return
 
 
-class Ladder(RoundsShape):
+class Ladder(Rounds):
     def schedule(self, user_classes, options):
         (name,) = user_classes
         return Schedule(ladder(name), rounds=MOST, slots=MOST)

@@ -90,7 +90,7 @@ def quitting(environment, **_):
 def quit(**_):
     reached("quit")
 
-from dbkit.load import AsyncPageUser, RoundsShape, SyncPageUser, outputs, results
+from dbkit.load import AsyncPageUser, Rounds, SyncPageUser, outputs, results
 from dbkit.paging import joined
 from sqlalchemy import text
 
@@ -113,7 +113,7 @@ class AsyncpgNap(AsyncPageUser):
     stack = "asyncpg"
     page_function = nap
 '''
-ROUNDS = "\nclass Rounds(RoundsShape): pass\n"
+ROUNDS = "\nclass Compare(Rounds): pass\n"
 
 BEFORE_A_TEST = ("import", "init", "dbkit_slot_park")
 CUT_SHORT = ("test_start", "dbkit_slot_open", "dbkit_slot_measure", "dbkit_slot_close")

@@ -74,7 +74,7 @@ def read_at_once(stack: str, url: str, settings: Settings, functions: Sequence[P
         cost = PageCost()
         try:
             with cost:
-                read_page(engine, function, 3, PAGE_SIZE, settings.end)
+                read_page(engine, function, 3, PAGE_SIZE, end=settings.end)
         except Exception as error:
             return Outcome(cost, error)
         return Outcome(cost)
@@ -94,7 +94,7 @@ async def _read_in_tasks(
     async def read(function: PageFunction, cost: PageCost) -> Outcome:
         try:
             with cost:
-                await read_page_async(engine, function, 3, PAGE_SIZE, settings.end, settings.close)
+                await read_page_async(engine, function, 3, PAGE_SIZE, end=settings.end, close=settings.close)
         except Exception as error:
             return Outcome(cost, error)
         return Outcome(cost)

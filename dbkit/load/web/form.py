@@ -24,8 +24,7 @@ from dbkit.cli.options import OPTIONS
 from dbkit.errors import DbkitError
 from dbkit.load.checks import check_together
 from dbkit.load.context import LoadContext
-from dbkit.load.options import TestOptions
-from dbkit.load.shape import RoundsShape
+from dbkit.load.shape import Rounds
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -75,7 +74,7 @@ def _check_start(web_ui: WebUI, context: LoadContext) -> None:
     runner = environment.runner
     if runner.state == STATE_STOPPED:
         _wait_for_last_run(context)
-    if isinstance(environment.shape_class, RoundsShape) and runner.shape_greenlet is not None:
+    if isinstance(environment.shape_class, Rounds) and runner.shape_greenlet is not None:
         raise DbkitError("rounds are running; stop them before starting others")
     options = _read_form(context)
     user_classes, shape = environment.user_classes_by_name, environment.shape_class
@@ -83,11 +82,11 @@ def _check_start(web_ui: WebUI, context: LoadContext) -> None:
         user_classes, shape = _picked_classes(environment), _picked_shape(environment)
         if runner.state in (STATE_SPAWNING, STATE_RUNNING) and user_classes != environment.user_classes_by_name:
             raise DbkitError("a test of other classes is running; stop it before choosing these")
-    in_rounds = isinstance(shape, RoundsShape)
+    in_rounds = isinstance(shape, Rounds)
     if in_rounds and not runner.worker_count:
         raise DbkitError("no worker is connected; start some with locust --worker")
     check_together(options, user_classes, in_rounds=in_rounds)
-    context.check(TestOptions.read(options).settings, user_classes.values())
+    context.check(options, user_classes.values())
     _plan(context, options.run_time)
 
 
@@ -164,7 +163,7 @@ def _picked_shape(environment: Any) -> LoadTestShape | None:
     """The shape that Locust would take. Raises DbkitError where classes made for rounds would run at once."""
     available = environment.available_shape_classes or {}
     shape = available.get(request.form.get("shape_class", ""))
-    if shape is None and (rounds := [name for name, each in available.items() if isinstance(each, RoundsShape)]):
+    if shape is None and (rounds := [name for name, each in available.items() if isinstance(each, Rounds)]):
         raise DbkitError(f"without its shape this locustfile would run all classes at once; choose {rounds[0]}")
     return shape
 
@@ -185,7 +184,7 @@ def _change_what_is_shown(web_ui: WebUI) -> None:
             if name in OPTIONS:
                 extra_option["help_text"] = OPTIONS[name].help
         available = web_ui.environment.available_shape_classes or {}
-        if any(isinstance(shape, RoundsShape) for shape in available.values()):
+        if any(isinstance(shape, Rounds) for shape in available.values()):
             shown["available_shape_classes"] = sorted(available)
 
     web_ui.update_template_args = update_and_change  # type: ignore[method-assign]

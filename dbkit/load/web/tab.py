@@ -23,7 +23,7 @@ from dbkit.analysis.result import Result
 from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
 from dbkit.load.results import Results
-from dbkit.load.shape import RoundsShape
+from dbkit.load.shape import Rounds
 from dbkit.measure.tally import SHOWN_PARTS
 from dbkit.output import view
 from dbkit.output.csv_files import FILES
@@ -154,7 +154,7 @@ class StrategiesTab:
             if not context.written.is_set():
                 return {"words": "the run has ended; asking the server for the plans of its statements", "done": None}
             return {"words": "the run has ended", "done": None}
-        if isinstance(context.environment.shape_class, RoundsShape):
+        if isinstance(context.environment.shape_class, Rounds):
             return {"words": "the rounds begin or end", "done": None}
         ran_s = time.perf_counter() - context.test.began_at_s
         words = f"{runner.user_count} users · running for {_duration(ran_s)} · {_busiest(runner)}"

@@ -1,0 +1,37 @@
+"""Puts the data of a class that writes back to where it was: before each slot, or once before a run without slots."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import psycopg
+import sqlalchemy.exc
+from sqlalchemy.orm import Session
+
+from dbkit.database.engines import make_engine
+from dbkit.database.server import connect_directly
+from dbkit.database.settings import Settings
+from dbkit.database.url import DatabaseUrl
+from dbkit.errors import DbkitError
+from dbkit.load.page_class import PageClass
+
+
+def reset_pages(database: DatabaseUrl, page_class: PageClass) -> None:
+    """Run the class's `reset`, where it has one, and commit. Raises DbkitError where that fails."""
+    if page_class.reset is None:
+        return
+    try:
+        if isinstance(page_class.reset, str):
+            with connect_directly(database) as connection:
+                connection.execute(page_class.reset.encode())
+        else:
+            engine = make_engine(database, Settings())
+            try:
+                with Session(engine) as session:
+                    page_class.reset(session)
+                    session.commit()
+            finally:
+                engine.dispose()
+    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+        origin = cast(object, getattr(error, "orig", None)) or error
+        raise DbkitError(f"the reset of {page_class.name} failed: {str(origin).partition(chr(10))[0]}") from None

@@ -1,0 +1,173 @@
+"""Proves before a run that every class of a workload gives the same pages, on its own stack and engine.
+
+Some keys are read once by each class. What they gave is what later pages are compared with: see
+`dbkit.workload.PageCheck`. Options and classes that do not fit together are found in `dbkit.load.checks`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy.exc
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dbkit.database.application import pool_capacity
+from dbkit.database.server import IDENTITY
+from dbkit.database.settings import Settings
+from dbkit.database.url import DatabaseUrl
+from dbkit.errors import DbkitError
+from dbkit.load.failures import PageFailure
+from dbkit.load.page_class import PageClass, PageSource
+from dbkit.load.resources import Resources
+from dbkit.workload import Key, PageCheck, Workload, WrongPage, check_plain, difference, plain_key
+
+Verified = dict[Workload, dict[Key, Any]]
+"""The pages that are known to be right, as rendered."""
+
+
+def check_arguments(page_class: PageClass) -> None:
+    """Raise DbkitError unless the page function takes a session and the arguments of the keys."""
+    if page_class.function is None or not page_class.keys:
+        return
+    key = page_class.keys[0]
+    try:
+        signature = inspect.signature(page_class.function)
+    except (TypeError, ValueError):  # some built in C have none
+        return
+    try:
+        signature.bind(None, *key)
+    except TypeError as error:
+        arguments = "a session" + "".join(f", {each!r}" for each in key)
+        raise DbkitError(
+            f"{page_class.name}: its page function takes {signature}, but is called with ({arguments}): {error}"
+        ) from None
+
+
+def check_database(page_class: PageClass, resources: Resources, database: DatabaseUrl, identity: Any) -> None:
+    """Raise DbkitError unless the class's engine, where it has one of its own, reads from `database`."""
+    if page_class.engine is None:
+        return
+
+    def identify(session: Any) -> Any:
+        return tuple(session.execute(text(IDENTITY)).one())
+
+    source = PageSource("", identify, False, page_class.end, PageCheck(None))
+    try:
+        found = resources.lane(page_class).read_one(source, ())
+    except DbkitError:
+        raise
+    except Exception as error:
+        raise DbkitError(f"{page_class.name}: its engine cannot connect: {_one_line(error)}") from None
+    if found != identity:
+        raise DbkitError(
+            f"{page_class.name}: its engine is connected to the database {found[0]!r} of another server or name than"
+            f" {database}; set --database-url to the one that the engine uses"
+        )
+
+
+def check_connections(
+    page_classes: Iterable[PageClass],
+    resources: Resources,
+    settings: Settings,
+    allowed: int,
+    *,
+    processes: int,
+    users: int | None,
+) -> None:
+    """Raise DbkitError where the pools together could open more connections than the `allowed` ones.
+
+    `users` is how many there can be; None where nobody knows. A pool without a limit opens one for each.
+    """
+    pools = {resources.key_of(each): each for each in page_classes}
+    needed = 0
+    for page_class in pools.values():
+        engine = page_class.engine
+        if engine is None:
+            capacity: int | None = settings.pool_capacity
+        else:
+            given = isinstance(engine, Engine | AsyncEngine)
+            capacity = pool_capacity(engine.pool if given else resources.lane(page_class).pool)
+        of_all = users or 0 if capacity is None else processes * capacity
+        needed += of_all if users is None else min(of_all, users)
+    if needed > allowed:
+        raise DbkitError(
+            f"the pools could open {needed} connections ({processes} processes, {len(pools)} pools in each, dbkit's own"
+            f" of {settings.pool_size} + {settings.max_overflow}), but the server allows {allowed};"
+            " lower --pool-size or --max-overflow, choose classes of fewer stacks, or raise max_connections"
+        )
+
+
+def keys_to_verify(keys: list[Key], count: int, seed: int) -> list[Key]:
+    """So many of the keys: the first, the last and random ones, in order; all where there are no more."""
+    if len(keys) <= count:
+        return list(dict.fromkeys(keys))
+    if count < 2:
+        return keys[:count]
+    places = random.Random(seed).sample(range(1, len(keys) - 1), count - 2)
+    return list(dict.fromkeys(keys[place] for place in (0, *sorted(places), len(keys) - 1)))
+
+
+def verify(
+    page_classes: Iterable[PageClass], resources: Resources, count: int, seed: int, *, all_classes: bool
+) -> Verified:
+    """Read `count` keys of each workload by every class, or by one class alone; return the pages.
+
+    It leaves out workloads that are checked in another way, or not at all. Raises DbkitError where a page fails, cannot
+    be compared, or differs between two classes.
+    """
+    verified: Verified = {}
+    if not count:
+        return verified
+    chosen = [each for each in page_classes if each.workload is not None and each.function is not None]
+    chosen = [each for each in chosen if each.workload and each.workload.check == "verified" and not each.writes]
+    chosen.sort(key=lambda each: id(each.workload))
+    for _, group in groupby(chosen, key=lambda each: id(each.workload)):
+        members = list(group)
+        first, workload = members[0], members[0].workload
+        assert workload is not None
+        keys = keys_to_verify(first.keys, count, seed)
+        pages = {key: _read(first, resources, key) for key in keys}
+        for other in members[1:] if all_classes else []:
+            for key in keys:
+                _compare(first, other, key, pages[key], _read(other, resources, key))
+        verified[workload] = pages
+    return verified
+
+
+def _read(page_class: PageClass, resources: Resources, key: Key) -> Any:
+    try:
+        rendered = resources.lane(page_class).read_one(page_class.source, key)
+        check_plain(rendered)
+    except DbkitError:
+        raise
+    except Exception as error:
+        raise DbkitError(
+            f"{page_class.name} cannot read the page of key {plain_key(key)!r}: {_one_line(error)};"
+            " see dbkit try for where"
+        ) from None
+    return rendered
+
+
+def _compare(first: PageClass, other: PageClass, key: Key, page: Any, others: Any) -> None:
+    if page != others and (found := difference(page, others)) is not None:
+        raise DbkitError(
+            f"pages differ: of key {plain_key(key)!r} by {first.name} and {other.name}, {found}; they must be alike"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    """An error as somebody who is about to start a run needs it: in the server's own words."""
+    origin: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    if isinstance(error, WrongPage | sqlalchemy.exc.TimeoutError):
+        return str(PageFailure.of(error))
+    if getattr(origin, "sqlstate", None) and origin.__cause__ is not None:
+        origin = origin.__cause__  # the driver's, not an adapter's
+    words = " ".join(str(origin).partition("\n")[0].split())
+    hint = "; load its tables first, or name another database" if getattr(origin, "sqlstate", "") == "42P01" else ""
+    return f"{type(origin).__name__}: {words}{hint}"
