@@ -191,7 +191,7 @@ def pages_by_class(run: LocustRun) -> dict[str, list[int]]:
     """The numbers of the pages that each user class read, in order."""
     pages: defaultdict[str, list[int]] = defaultdict(list)
     for page in run.pages:
-        pages[page.context["user_class"]].append(page.context["page"])
+        pages[page.context["user_class"]].append(page.context["key"][0])
     return dict(pages)
 
 

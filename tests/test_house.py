@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "analysis": {"measure", "errors"},
     "output": {"analysis", "measure", "errors"},
     "database": {"measure", "errors"},
-    "todo": {"database", "errors"},
+    "workload": {"database", "errors"},
+    "todo": {"workload", "database", "errors"},
     "paging": {"todo", "database"},
     "plans": {"paging", "database"},
-    "cli": {"output", "analysis", "plans", "paging", "todo", "database", "measure", "errors"},
+    "cli": {"output", "analysis", "plans", "paging", "workload", "todo", "database", "measure", "errors"},
     "__main__": {"cli"},
-    "load": {"cli", "output", "analysis", "plans", "paging", "todo", "database", "measure", "errors"},
+    "load": {"cli", "output", "analysis", "plans", "paging", "workload", "todo", "database", "measure", "errors"},
 }
 """Each room with those that it may import from."""
 

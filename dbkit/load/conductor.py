@@ -19,6 +19,7 @@ from locust.event import EventHook
 from dbkit.analysis.plan import Planner, Schedule, Turn, Turns
 from dbkit.analysis.slot import Slot
 from dbkit.database.server import ServerCpuProbe, ServerProcesses
+from dbkit.errors import DbkitError
 from dbkit.load.context import LoadContext
 from dbkit.load.locust_patches.rates import OpenTimes
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
@@ -39,6 +40,10 @@ CONNECT_TIMEOUT_S = 60
 BETWEEN_SLOTS_S = 0.1
 """About how long one class's users take to go and the next one's to come."""
 POLL_S = 0.005
+
+
+class NothingButFailures(Exception):
+    """No page of a class comes back well: to measure more of it is a waste of time."""
 
 
 class Conductor:
@@ -84,6 +89,11 @@ class Conductor:
         try:
             with slot_progress() as show:
                 self._run(schedule.planner, options, self.progress, show)
+        except NothingButFailures as reason:
+            logger.error("%s; the run ends here", reason)
+        except DbkitError as mistake:
+            logger.error("%s", mistake)
+            environment.process_exit_code = 2
         finally:
             self.progress = None
             self.pauses.end()
@@ -111,11 +121,27 @@ class Conductor:
                 latest[turns.round, turn] = slot
                 slots.append(slot)
                 self.slot_ended.fire()
+                self._check_first_slot(slot)
                 self.pauses.pause()
                 progress.end_slot()
             turns = _send(planner, slots)
         # a planner that has ended has run all that it wanted, which may be less than was expected
         self.planned = sum(not (slot.bare or slot.replaced) for slot in self.slots)
+
+    def _check_first_slot(self, slot: Slot) -> None:
+        """Raise NothingButFailures where this was the first slot of a condition, and no page of it came back well."""
+        pages = slot.measured.pages + slot.warm_up.pages
+        failures = slot.measured.failures + slot.warm_up.failures
+        is_first = sum(each.condition == slot.condition and not each.bare for each in self.slots) == 1
+        if slot.bare or not is_first or not pages or failures < pages:
+            return
+        page_class = self._page_classes[slot.user_class]
+        line = page_class.stack, page_class.request_name
+        errors = [each for each in self._runner.errors.values() if (each.method, each.name) == line]
+        most = max(errors, key=lambda error: error.occurrences, default=None)
+        raise NothingButFailures(
+            f"every page of {page_class.name} failed in its first slot" + (f": {most.error}" if most else "")
+        )
 
     def _make_probes(self) -> list[Probe]:
         server = ServerProcesses.find(self._context.database) if self._context.needs_database else None
@@ -140,7 +166,8 @@ class Conductor:
         }
         processes.begin_slot(slot.number)
         processes.ask(PARK)
-        reset_pages(self._context.database, page_class)
+        if page_class.reset is not None:
+            reset_pages(self._context.database, page_class)
         processes.have_users(users, user_class)
         processes.ask(CONNECT, about)
         # as long as a driver tries to connect; each connects as often as it must, all at once

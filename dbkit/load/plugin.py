@@ -11,6 +11,7 @@ import logging
 import sys
 from typing import Any
 
+import gevent
 from locust import events
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
@@ -27,12 +28,15 @@ from dbkit.load.locust_patches.rates import divide_by_open_time
 from dbkit.load.locust_patches.runner_made import on_runner_made
 from dbkit.load.options import add_options
 from dbkit.load.outputs import Outputs
+from dbkit.load.reset import reset_pages
 from dbkit.load.results import Results
 from dbkit.load.shape import Rounds, quieten_locust
 from dbkit.load.signals import PROCESS_SIGNALS
 from dbkit.load.web.form import guard_web_form
 from dbkit.load.web.tab import StrategiesTab
 from dbkit.load.worker import SlotReader
+
+logger = logging.getLogger(__name__)
 
 
 def _on_runner_made(environment: Environment) -> None:
@@ -94,6 +98,21 @@ def _on_test_start(environment: Environment, **_: Any) -> None:
     if isinstance(environment.shape_class, Rounds):
         context.gate.close()  # until its first slot, also for a worker that joins during one
     context.begin_test()
+    if not isinstance(environment.runner, WorkerRunner) and not isinstance(environment.shape_class, Rounds):
+        _reset_pages(environment)
+
+
+def _reset_pages(environment: Environment) -> None:
+    """In rounds the conductor does it before each slot."""
+    context = context_of(environment)
+    try:
+        for page_class in context.test.page_classes.values():
+            if page_class.reset is not None:
+                reset_pages(context.database, page_class)
+    except DbkitError as mistake:
+        logger.error("%s", mistake)
+        environment.process_exit_code = 2
+        gevent.spawn(environment.runner.quit)
 
 
 def _reset_figures(environment: Environment) -> None:

@@ -17,9 +17,8 @@ from dbkit.load.page_class import PageClass
 
 
 def reset_pages(database: DatabaseUrl, page_class: PageClass) -> None:
-    """Run the class's `reset`, where it has one, and commit. Raises DbkitError where that fails."""
-    if page_class.reset is None:
-        return
+    """Run the class's `reset` and commit. Raises DbkitError where that fails."""
+    assert page_class.reset is not None
     try:
         if isinstance(page_class.reset, str):
             with connect_directly(database) as connection:

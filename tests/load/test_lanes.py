@@ -328,6 +328,7 @@ other = {name: noted(f"other {name}", nap) for name in STACKS}
 
 for stack in STACKS:
     class Tasks(PageUser):
+        strategy = f"own {stack}"
         page_function = noted(f"own {stack}", core)
 
         @task(3)

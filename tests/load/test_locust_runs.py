@@ -69,7 +69,7 @@ def shows_another_page(session, page, page_size):
 for function in (sleeps, raises, misspells, mistypes, forgets, loses, shows_another_page):
     for stack in STACKS:
         name = f"{function.__name__} {stack}"
-        globals()[name] = type(name, (PageUser,), {"stack": stack, "page_function": function})
+        globals()[name] = type(name, (PageUser,), {"stack": stack, "strategy": function.__name__, "page_function": function})
 """
 # psycopg and asyncpg may notice the same mistake at different places
 FAILURES = {
@@ -239,7 +239,7 @@ def test_each_request_is_a_page_with_its_size_and_cost(runs: dict[str, LocustRun
     shape = Shape()
     parts = ("queue_ms", "pool_ms", "connect_ms", "db_ms", "client_ms")
     for page in run.pages:
-        expected: RenderedPage = shape.expected_page(page.context["page"], 20)
+        expected: RenderedPage = shape.expected_page(*page.context["key"])
         assert page.bytes == len(json.dumps(expected, ensure_ascii=False, separators=(",", ":")).encode())
         assert page.failure is None
         assert CLASSES[page.context["user_class"]] == (page.stack, page.strategy)
@@ -281,9 +281,9 @@ def test_page_functions_of_ones_own_are_a_class_of_few_lines(seeded_url: str, tm
         run.wait_until(lambda: len(pages_by_class(run)) == 3)
         assert run.terminate() == 0, run.output
         assert {(page.stack, page.strategy, page.failure) for page in run.pages} == {
-            ("psycopg", "page_function", None),
-            ("psycopg-async", "awaited", None),
-            ("asyncpg", "awaited", None),
+            ("psycopg", "InTheClass", None),
+            ("psycopg-async", "AwaitedPsycopg", None),
+            ("asyncpg", "Awaited", None),
         }
 
 

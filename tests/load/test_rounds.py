@@ -60,25 +60,31 @@ def sleep(session, page, page_size):
 
 
 class PsycopgNap(SyncPageUser):
+    strategy = "nap"
     page_function = nap
 
 class AsyncpgNap(AsyncPageUser):
     stack = "asyncpg"
+    strategy = "nap"
     page_function = nap
 
 class PsycopgAsyncFailing(AsyncPageUser):
     stack = "psycopg-async"
+    strategy = "fail_at_times"
     page_function = fail_at_times
 
 class PsycopgSleep(SyncPageUser):
+    strategy = "sleep"
     page_function = sleep
 
 class PsycopgAsyncSleep(AsyncPageUser):
     stack = "psycopg-async"
+    strategy = "sleep"
     page_function = sleep
 
 class AsyncpgSleep(AsyncPageUser):
     stack = "asyncpg"
+    strategy = "sleep"
     page_function = sleep
 
 class PsycopgJoinedAgain(PsycopgJoined):

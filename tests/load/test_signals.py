@@ -107,10 +107,12 @@ def nap(session, page, page_size):
     return joined(session, page, page_size)
 
 class PsycopgNap(SyncPageUser):
+    strategy = "nap"
     page_function = nap
 
 class AsyncpgNap(AsyncPageUser):
     stack = "asyncpg"
+    strategy = "nap"
     page_function = nap
 '''
 ROUNDS = "\nclass Compare(Rounds): pass\n"

@@ -260,12 +260,12 @@ def test_the_class_picker_picks_for_rounds_and_offers_no_run_without_them(
 ) -> None:
     arguments = ("--class-picker", *QUICK)
     with locust(tmp_path / "run", *arguments, url=seeded_url, locustfiles=ROUNDS, web=True) as run:
-        assert run.template_arguments()["available_shape_classes"] == ["Rounds"]
+        assert run.template_arguments()["available_shape_classes"] == ["Compare"]
         answer = run.swarm(user_classes="PsycopgJoined", shape_class="Default")
-        assert (answer["success"], "choose Rounds" in answer["message"]) == (False, True)
-        answer = run.swarm(user_classes="NoSuchClass", shape_class="Rounds")
+        assert (answer["success"], "choose Compare" in answer["message"]) == (False, True)
+        answer = run.swarm(user_classes="NoSuchClass", shape_class="Compare")
         assert (answer["success"], "there is no user class NoSuchClass" in answer["message"]) == (False, True)
-        answer = run.swarm(user_classes=["PsycopgJoined", "AsyncpgCore"], shape_class="Rounds")
+        answer = run.swarm(user_classes=["PsycopgJoined", "AsyncpgCore"], shape_class="Compare")
         assert answer["success"], answer
         page = tab.page
         page.goto(f"{run.web_url}/?tab=strategies")
