@@ -112,6 +112,7 @@ def _reset_pages(environment: Environment) -> None:
     except DbkitError as mistake:
         logger.error("%s", mistake)
         environment.process_exit_code = 2
+        assert environment.runner is not None
         gevent.spawn(environment.runner.quit)
 
 

@@ -69,7 +69,8 @@ def shows_another_page(session, page, page_size):
 for function in (sleeps, raises, misspells, mistypes, forgets, loses, shows_another_page):
     for stack in STACKS:
         name = f"{function.__name__} {stack}"
-        globals()[name] = type(name, (PageUser,), {"stack": stack, "strategy": function.__name__, "page_function": function})
+        attributes = {"stack": stack, "strategy": function.__name__, "page_function": function}
+        globals()[name] = type(name, (PageUser,), attributes)
 """
 # psycopg and asyncpg may notice the same mistake at different places
 FAILURES = {
