@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import URL, Engine, NullPool, StaticPool, create_engine, delete, event, func, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, sessionmaker
 
 from dbkit import plans
 from dbkit.database.settings import PAGE_ENDS, PageEnd, Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
-from dbkit.paging import STRATEGIES, PageFunction, RenderedPage, lazy
-from dbkit.plans import explain_pages
+from dbkit.paging import STRATEGIES, RenderedPage, lazy, own_session
+from dbkit.plans import PageToExplain, explain_pages
 from dbkit.todo.dataset import Shape, check, create
 from dbkit.todo.models import Comment, Todo, User
 
@@ -37,7 +40,7 @@ LIMIT_S = plans.STATEMENT_TIMEOUT_S
 
 @pytest.fixture(scope="module")
 def of_strategies(seeded_url: str) -> list[dict[str, Any]]:
-    return explain_pages(DatabaseUrl.parse(seeded_url), Settings(), STRATEGIES, PAGES, PAGE_SIZE)
+    return explain_pages(DatabaseUrl.parse(seeded_url), Settings(), pages_of_strategies())
 
 
 @pytest.fixture
@@ -47,11 +50,25 @@ def small_url(database_url: str) -> str:
     return database_url
 
 
+def pages_of_strategies() -> list[PageToExplain]:
+    keys = {"typical": (PAGES // 2, PAGE_SIZE), "last": (PAGES - 1, PAGE_SIZE)}
+    return [PageToExplain("todo list", name, function, keys) for name, function in STRATEGIES.items()]
+
+
 def explain(
-    url: str, *functions: PageFunction, settings: Settings = DEFAULT_SETTINGS, pages: int = 1
+    url: str,
+    *functions: Callable[..., Any],
+    settings: Settings = DEFAULT_SETTINGS,
+    engine: Any = None,
+    key: tuple[Any, ...] = (0, PAGE_SIZE),
+    end: PageEnd = "rollback",
 ) -> list[dict[str, Any]]:
-    named = {function.__name__: function for function in functions}
-    return explain_pages(DatabaseUrl.parse(url), settings, named, pages, PAGE_SIZE)
+    """The first page by each of the functions, which are awaited if they are `async def`."""
+    pages = [
+        PageToExplain("a workload", function.__name__, function, {"typical": key}, engine=engine, end=end)
+        for function in functions
+    ]
+    return explain_pages(DatabaseUrl.parse(url), settings, pages)
 
 
 def assert_no_connections(url: str) -> None:
@@ -79,9 +96,12 @@ async def lazy_async(session: AsyncSession, page: int, page_size: int) -> Render
     return await session.run_sync(lazy, page, page_size)
 
 
-def test_each_strategy_has_a_typical_and_the_last_page(of_strategies: list[dict[str, Any]]) -> None:
-    assert [(entry["strategy"], entry["which"], entry["page"]) for entry in of_strategies] == [
-        (strategy, which, page) for strategy in STRATEGIES for which, page in (("typical", 50), ("last", 99))
+def test_each_strategy_has_an_entry_for_each_of_its_keys(of_strategies: list[dict[str, Any]]) -> None:
+    names = ("workload", "strategy", "which", "key")
+    assert [tuple(entry[name] for name in names) for entry in of_strategies] == [
+        ("todo list", strategy, which, key)
+        for strategy in STRATEGIES
+        for which, key in (("typical", "50, 20"), ("last", "99, 20"))
     ]
 
 
@@ -97,28 +117,31 @@ def test_a_statement_is_explained_with_the_parameters_of_its_first_execution(
     of_strategies: list[dict[str, Any]],
 ) -> None:
     for entry in of_strategies:
-        first_id = entry["page"] * PAGE_SIZE + 1
+        page = int(entry["key"].split(",")[0])
+        first_id = page * PAGE_SIZE + 1
         values = [list(json.loads(statement["parameters"]).values()) for statement in entry["statements"]]
         if entry["strategy"] == "lazy":
             assert values[1] == [first_id]
             assert "rows=2" in entry["statements"][1]["plan"].splitlines()[0]
         elif entry["strategy"] == "selectin":
             assert values[1] == list(range(first_id, first_id + PAGE_SIZE))
-        assert set(values[0]) == {PAGE_SIZE, entry["page"] * PAGE_SIZE}
+        assert set(values[0]) == {PAGE_SIZE, page * PAGE_SIZE}
 
 
 def test_the_answer_goes_into_json_as_it_is(of_strategies: list[dict[str, Any]]) -> None:
     assert json.loads(json.dumps(of_strategies)) == of_strategies
 
 
-@pytest.mark.parametrize(("pages", "numbers"), [(1, [0]), (2, [1]), (3, [1, 2])])
-def test_a_page_that_is_both_typical_and_last_is_explained_once(
-    seeded_url: str, pages: int, numbers: list[int]
-) -> None:
-    entries = explain(seeded_url, lazy, pages=pages)
-    assert [(entry["which"], entry["page"]) for entry in entries] == list(
-        zip(("typical", "last"), numbers, strict=False)
-    )
+def test_any_values_are_a_key_and_are_shown_as_text(seeded_url: str) -> None:
+    keys: list[tuple[Any, ...]] = [(), ("rock",), ("a\nb", None), (date(2024, 2, 29), 1.5, frozenset({1}))]
+    seen = []
+
+    def page(session: Session, *key: Any) -> None:
+        seen.append(key)
+
+    shown = [entry["key"] for key in keys for entry in explain(seeded_url, page, key=key)]
+    assert seen == keys
+    assert shown == ["", "rock", r"'a\nb', None", "2024-02-29, 1.5, frozenset({1})"]
 
 
 def test_an_async_page_function_is_explained_like_a_plain_one(seeded_url: str) -> None:
@@ -130,6 +153,30 @@ def test_an_async_page_function_is_explained_like_a_plain_one(seeded_url: str) -
         for entry in (plain, awaited)
     ]
     assert compared[0] == compared[1]
+
+
+def test_a_statement_has_the_line_of_the_application_that_executed_it_first(seeded_url: str) -> None:
+    def page(session: Session, page: int, page_size: int) -> None:
+        for statement in ("SELECT 1", "SELECT 2", "SELECT 1"):
+            session.execute(text(statement))
+
+    async def awaited(session: AsyncSession, page: int, page_size: int) -> None:
+        await session.execute(text("SELECT 1"))
+        await session.run_sync(lambda session: session.execute(text("SELECT 2")))
+        await session.execute(text("SELECT 1"))
+
+    def line(function: Callable[..., Any], number: int, name: str = "") -> str:
+        first = function.__code__.co_firstlineno
+        return f"{__file__}:{first + number} in {function.__qualname__.replace('.<locals>', '')}{name}"
+
+    for entry, lines in zip(
+        explain(seeded_url, page, awaited),
+        [[line(page, 2)] * 2, [line(awaited, 1), line(awaited, 2, ".<lambda>")]],
+        strict=True,
+    ):
+        shown = [statement["source"] for statement in entry["statements"]]
+        assert [str(Path(source).absolute()) for source in shown] == lines
+        assert [statement["times"] for statement in entry["statements"]] == [2, 1]
 
 
 def test_any_parameters_are_sent_again_and_shown(seeded_url: str) -> None:
@@ -168,7 +215,7 @@ def test_nothing_stays_of_a_page_that_commits_and_rolls_back(small_url: str, end
     async def write_async(session: AsyncSession, page: int, page_size: int) -> RenderedPage:
         return await session.run_sync(write, page, page_size)
 
-    for entry in explain(small_url, write, write_async, settings=Settings(end=end, statement_timeout_s=10)):
+    for entry in explain(small_url, write, write_async, settings=Settings(end=end), end=end):
         assert entry["note"] is None
         insert, *others = entry["statements"]
         assert (insert["plan"], insert["execution_ms"]) == (None, None)
@@ -202,7 +249,7 @@ def test_what_only_the_end_of_a_page_sends_is_explained_too(small_url: str, end:
         session.add(User(name="new"))
         return []
 
-    (entry,) = explain(small_url, add, settings=Settings(end=end))
+    (entry,) = explain(small_url, add, end=end)
     assert [statement["sql"].split()[0] for statement in entry["statements"]] == verbs
     assert_nothing_stays(small_url, SMALL)
 
@@ -346,6 +393,123 @@ def test_what_takes_longer_than_all_may_take_together_is_noted(
     assert [(entry["statements"], entry["note"]) for entry in (first, second)] == [([], over)] * 2
 
 
+Engines = dict[str, Callable[[], Engine | AsyncEngine]]
+
+
+@pytest.fixture
+def engines(small_url: str) -> Engines:
+    """An application's engines, each as a function that makes it."""
+    database = DatabaseUrl.parse(small_url)
+    host = {"host": database.host, "port": str(database.port)}
+    url = URL.create("postgresql", database.user, database=database.database, query=host)
+    sync, psycopg_async, asyncpg = (
+        url.set(drivername=f"postgresql+{name}") for name in ("psycopg", "psycopg", "asyncpg")
+    )
+    return {
+        "psycopg": lambda: create_engine(sync),
+        "psycopg in autocommit": lambda: create_engine(sync, isolation_level="AUTOCOMMIT"),
+        "psycopg with options": lambda: create_engine(sync).execution_options(isolation_level="AUTOCOMMIT"),
+        "psycopg with one connection": lambda: create_engine(sync, poolclass=StaticPool),
+        "psycopg-async": lambda: create_async_engine(psycopg_async, poolclass=NullPool),
+        "psycopg-async with options": lambda: create_async_engine(
+            psycopg_async, execution_options={"isolation_level": "AUTOCOMMIT"}
+        ),
+        "asyncpg": lambda: create_async_engine(asyncpg),
+        "asyncpg in autocommit": lambda: create_async_engine(asyncpg, isolation_level="AUTOCOMMIT"),
+    }
+
+
+ENGINES = (
+    *("psycopg", "psycopg in autocommit", "psycopg with options", "psycopg with one connection"),
+    *("psycopg-async", "psycopg-async with options", "asyncpg", "asyncpg in autocommit"),
+)
+
+
+def rename(session: Session, number: int, name: str) -> None:
+    user = session.scalars(select(User).where(User.id == number)).one()
+    user.name = name
+    session.commit()
+    session.execute(select(func.count()).select_from(User).where(User.name == name)).one()
+
+
+async def rename_async(session: AsyncSession, number: int, name: str) -> None:
+    await session.run_sync(rename, number, name)
+
+
+@own_session
+def rename_by_own_session(make_session: sessionmaker[Session], number: int, name: str) -> None:
+    with make_session() as session:
+        rename(session, number, name)
+    with make_session.begin() as session:
+        session.execute(select(User.id).where(User.name == name)).one()  # what the first one has committed
+
+
+@own_session
+async def rename_by_own_async_session(make_session: async_sessionmaker[AsyncSession], number: int, name: str) -> None:
+    async with make_session() as session:
+        await rename_async(session, number, name)
+    async with make_session.begin() as session:
+        (await session.execute(select(User.id).where(User.name == name))).one()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("is_made", [True, False], ids=["function", "engine"])
+def test_pages_are_explained_on_an_engine_of_the_application_and_nothing_stays(
+    small_url: str, engines: Engines, name: str, is_made: bool
+) -> None:
+    engine = engines[name] if is_made else engines[name]()
+    functions: list[Callable[..., Any]] = [rename, rename_by_own_session]
+    if "async" in name:
+        functions += [rename_async, rename_by_own_async_session]
+    for entry in explain(small_url, *functions, engine=engine, key=(1, "renamed")):
+        assert (entry["note"], entry["key"]) == (None, "1, renamed")
+        verbs = [statement["sql"].split()[0] for statement in entry["statements"]]
+        assert verbs[:3] == ["SELECT", "UPDATE", "SELECT"]
+        assert len(verbs) == (4 if "own" in entry["strategy"] else 3)
+        for statement in entry["statements"]:
+            assert_explained(statement)
+            assert "test_plans.py:" in statement["source"]
+    assert_nothing_stays(small_url, SMALL)
+    assert_no_connections(small_url)
+
+
+def test_an_applications_engine_keeps_its_settings_and_its_connections(small_url: str, engines: Engines) -> None:
+    engine = engines["psycopg"]()
+    assert isinstance(engine, Engine)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: object) -> None:
+        connection.execute("SET work_mem = '7MB'")
+        connection.commit()
+
+    def page(session: Session) -> None:
+        work_mem.append(session.scalar(text("SHOW work_mem")))
+
+    work_mem: list[str] = []
+    with engine.connect() as connection:
+        before = connection.connection.dbapi_connection
+    explain(small_url, page, engine=engine, key=())
+    assert work_mem == ["7MB"]
+    with engine.connect() as connection:
+        assert connection.connection.dbapi_connection is before
+    engine.dispose()
+    assert_no_connections(small_url)
+
+
+def test_an_async_engine_may_have_connections_of_a_loop_that_has_ended(small_url: str, engines: Engines) -> None:
+    engine = engines["asyncpg"]()
+    assert isinstance(engine, AsyncEngine)
+
+    async def connect() -> None:
+        async with engine.connect():
+            pass
+
+    asyncio.run(connect())
+    (entry,) = explain(small_url, rename, engine=engine, key=(1, "renamed"))
+    assert entry["note"] is None
+    assert len(entry["statements"]) == 3
+
+
 def test_an_interrupt_ends_it_and_leaves_nothing(small_url: str) -> None:
     def interrupted(session: Session, page: int, page_size: int) -> RenderedPage:
         session.add(User(name="left behind"))
@@ -381,11 +545,13 @@ def test_a_server_that_cannot_be_connected_to_is_an_error_of_one_line(database_u
 def test_it_works_in_a_process_that_gevent_has_patched(seeded_url: str) -> None:
     script = f"""
 import locust, json
+from dataclasses import replace
 from dbkit.load.loop_thread import LoopThread
-from {__name__} import DatabaseUrl, PAGES, PAGE_SIZE, STRATEGIES, Settings, explain_pages, lazy_async
+from {__name__} import DatabaseUrl, Settings, explain_pages, lazy_async, pages_of_strategies
 thread = LoopThread()
-functions = STRATEGIES | {{"lazy_async": lazy_async}}
-entries = explain_pages(DatabaseUrl.parse({seeded_url!r}), Settings(), functions, PAGES, PAGE_SIZE, thread.run)
+pages = pages_of_strategies()
+pages.append(replace(pages[0], strategy="lazy_async", function=lazy_async))
+entries = explain_pages(DatabaseUrl.parse({seeded_url!r}), Settings(), pages, thread.run)
 thread.stop()
 print(json.dumps(entries))
 """

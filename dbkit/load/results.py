@@ -6,7 +6,6 @@ a run without rounds. For what a result holds see `dbkit.analysis.result`; for w
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import Collection
@@ -22,14 +21,16 @@ from dbkit.analysis.comparisons import QUANTITIES
 from dbkit.analysis.mixed_run import result_of_mixed_run
 from dbkit.analysis.result import Plan, Result
 from dbkit.analysis.rounds import Rounds, result_of_rounds, take_verdicts
+from dbkit.database.application import application_engine
 from dbkit.database.provenance import describe_client, describe_server
+from dbkit.database.stacks import find_stack
 from dbkit.errors import DbkitError
 from dbkit.load import shape
 from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
 from dbkit.load.loop_thread import LoopThread
-from dbkit.plans import explain_pages
-from dbkit.todo.dataset import read_shape
+from dbkit.load.page_class import PageClass
+from dbkit.plans import PageToExplain, explain_pages
 
 logger = logging.getLogger(__name__)
 
@@ -142,32 +143,41 @@ class Results:
             return
         test = self._context.test
         served = dict.fromkeys(row.user_class for row in result.strategies if row.pages > row.failures)
-        functions: dict[str, Any] = {}
-        for user_class in served:
-            name, function = test.user_classes[user_class].strategy, test.page_classes[user_class].function
-            if functions.setdefault(name, function) is not function:
-                functions[f"{name} of {user_class}"] = function  # another one of the same name
-        if functions:
+        classes: dict[tuple[str, str], PageClass] = {}
+        for page_class in map(test.page_classes.__getitem__, served):
+            workload, strategy = page_class.workload, page_class.strategy
+            if workload and page_class.keys and page_class.function is not None and not page_class.writes:
+                known = classes.setdefault((workload.name, strategy), page_class)
+                if known.function != page_class.function:
+                    strategy = f"{strategy} of {page_class.name}"  # another one of the same name
+                    classes[workload.name, strategy] = page_class
+        pages = [self._page_to_explain(*names, page_class) for names, page_class in classes.items()]
+        if pages:
             logger.info("asking the server for the plans of what each strategy sends")
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
-            result.plans = msgspec.convert(gevent.spawn(self._explain, functions).get(), list[Plan])
+            result.plans = msgspec.convert(gevent.spawn(self._explain, pages).get(), list[Plan])
 
-    def _explain(self, functions: dict[str, Any]) -> list[dict[str, Any]]:
+    def _page_to_explain(self, workload: str, strategy: str, page_class: PageClass) -> PageToExplain:
+        database, source, stack = self._context.database, page_class.engine, find_stack(page_class.stack)
+        typical, last = page_class.keys[len(page_class.keys) // 2], page_class.keys[-1]
+        return PageToExplain(
+            workload,
+            strategy,
+            page_class.source.function,
+            {"typical": typical} | ({"last": last} if last != typical else {}),
+            engine=None if source is None else lambda: application_engine(source, stack, database, page_class.name),
+            end=page_class.end,
+        )
+
+    def _explain(self, pages: list[PageToExplain]) -> list[dict[str, Any]]:
+        context = self._context
+        loop_thread = LoopThread()
         try:
-            return self._explain_each(functions)
+            entries = explain_pages(context.database, context.test.options.settings, pages, run=loop_thread.run)
+            return [{**entry, "page": 0} for entry in entries]  # until the record has a key in its place
         except (DbkitError, psycopg.Error) as error:
             logger.warning("no plans: %s", error)
             return []
-
-    def _explain_each(self, functions: dict[str, Any]) -> list[dict[str, Any]]:
-        context, options = self._context, self._context.test.options
-        pages = read_shape(context.database).pages(options.page_size)
-        arguments = context.database, options.settings, functions, pages, options.page_size
-        if not any(inspect.iscoroutinefunction(function) for function in functions.values()):
-            return explain_pages(*arguments)
-        loop_thread = LoopThread()
-        try:
-            return explain_pages(*arguments, run=loop_thread.run)
         finally:
             loop_thread.stop()
 
