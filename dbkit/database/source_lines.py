@@ -1,7 +1,8 @@
 """The line of the application that sent the statement which is being executed, such as `shop/pages.py:12 in albums`.
 
-It is to be asked for in an event of SQLAlchemy (`before_cursor_execute`), or in what SQLAlchemy calls. Walking the
-frames takes some microseconds a frame: it is for a page that is looked at, not for each page under load.
+`source_line` is to be asked for in an event of SQLAlchemy (`before_cursor_execute`), or in what SQLAlchemy calls.
+Walking the frames takes some microseconds a frame: it is for a page that is looked at, not for each page under load.
+The lines of an error's traceback are told apart in the same way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import greenlet
@@ -19,7 +20,8 @@ import greenlet
 _LIBRARIES = frozenset(
     (
         *("sqlalchemy", "sqlmodel", "flask_sqlalchemy", "advanced_alchemy", "sqlalchemy_utils", "fastapi_pagination"),
-        *("psycopg", "psycopg_pool", "psycopg2", "asyncpg", "pg8000", "gevent", "greenlet", "uvloop", "anyio"),
+        *("psycopg", "psycopg_pool", "psycopg2", "asyncpg", "pg8000"),
+        *("locust", "gevent", "greenlet", "uvloop", "anyio"),
         *("jinja2", "markupsafe", "pydantic", "marshmallow", "msgspec", "attr"),
         *("opentelemetry", "sentry_sdk", "ddtrace", "newrelic", "wrapt", "tenacity"),
     )
@@ -46,9 +48,34 @@ def source_line() -> str | None:
         elif package == "dbkit" and not rest.startswith("todo."):
             if not rest.startswith("database."):
                 return None  # it has called the page: who has called dbkit sent no statement
-        elif package not in _LIBRARIES and not _is_of_python(frame.f_code.co_filename):
+        elif _is_application(frame):
             return _describe(frame)
     return None
+
+
+def application_traceback(error: BaseException) -> TracebackType | None:
+    """The traceback of an error from the outermost line of the application on; None where it has none."""
+    return next((each for each in _tracebacks(error) if _is_application(each.tb_frame)), None)
+
+
+def raised_line(error: BaseException) -> str | None:
+    """The innermost line of the application in the traceback of an error; None where it has none."""
+    found = [each for each in _tracebacks(error) if _is_application(each.tb_frame)]
+    return _describe(found[-1].tb_frame, found[-1].tb_lineno) if found else None
+
+
+def _tracebacks(error: BaseException) -> Iterator[TracebackType]:
+    current = error.__traceback__
+    while current is not None:
+        yield current
+        current = current.tb_next
+
+
+def _is_application(frame: FrameType) -> bool:
+    package, _, rest = str(frame.f_globals.get("__name__", "")).partition(".")
+    if package == "dbkit":
+        return rest.startswith("todo.")
+    return package not in _LIBRARIES and not _is_of_python(frame.f_code.co_filename)
 
 
 def _frames() -> Iterator[FrameType]:
@@ -70,8 +97,9 @@ def _is_of_python(filename: str) -> bool:
     return path.is_relative_to(_STANDARD_LIBRARY) and not set(_INSTALLED) & set(path.parts)
 
 
-def _describe(frame: FrameType) -> str:
-    code, line, name = frame.f_code, frame.f_lineno, _readable_name(frame.f_code.co_qualname)
+def _describe(frame: FrameType, line: int | None = None) -> str:
+    code, name = frame.f_code, _readable_name(frame.f_code.co_qualname)
+    line = frame.f_lineno if line is None else line
     if (template := frame.f_globals.get("__jinja_template__")) is not None:
         line, name = template.get_corresponding_lineno(line), "template"
     path = Path(code.co_filename)

@@ -38,7 +38,7 @@ def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[
         raise DbkitError(f"{options.num_users} users read no page; set -u to at least 1")
     for name, user_class in user_classes.items():
         if issubclass(user_class, PageUser):
-            _check_class(name, user_class)
+            check_class(name, user_class)
             if in_rounds and options.calibrate and PageUser.read_pages not in user_class.tasks:
                 raise DbkitError(f"--calibrate cannot measure {name}, which has tasks of its own; choose other classes")
         elif in_rounds:
@@ -67,7 +67,8 @@ def check_files(options: argparse.Namespace) -> None:
             check_writable(name, option=flag)
 
 
-def _check_class(name: str, user_class: type[PageUser]) -> None:
+def check_class(name: str, user_class: type[PageUser]) -> None:
+    """Raise DbkitError for a class whose attributes are not what they should be, or do not fit each other."""
     if classes_made[user_class.__module__, user_class.__qualname__] > 1:
         raise DbkitError(
             f"two classes in {user_class.__module__}.py have the name {name}, so that one hides the other: rename one,"
