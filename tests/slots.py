@@ -24,10 +24,19 @@ QUIET = ProcessSlot(
 """What a process measures in a slot in which nothing disturbs it."""
 
 
+WORKLOAD = "albums"
+
+
+def names_of(user_class: str) -> dict[str, str]:
+    """What a row is called."""
+    named_after_it = dict.fromkeys(("condition", "label", "user_class"), user_class)
+    return {**named_after_it, "workload": WORKLOAD, "stack": "", "strategy": ""}
+
+
 def class_row(user_class: str, **figures: Any) -> ClassRow:
     """A row of which only the given figures are known."""
     unknown: dict[str, Any] = dict.fromkeys(ClassRow.__struct_fields__)
-    names = {"condition": user_class, "label": user_class, "user_class": user_class, "stack": "", "strategy": ""}
+    names = names_of(user_class)
     counts = {"rounds": 0, "pages": 0, "failures": 0, "unfinished": 0, "end": "rollback", "response_curve": []}
     return ClassRow(**unknown | names | counts | figures)
 
@@ -35,7 +44,7 @@ def class_row(user_class: str, **figures: Any) -> ClassRow:
 def slot_row(user_class: str, **figures: Any) -> SlotRow:
     """The row of a slot of which only the given figures are known."""
     unknown: dict[str, Any] = dict.fromkeys(SlotRow.__struct_fields__)
-    names = {"condition": user_class, "label": user_class, "user_class": user_class, "stack": "", "strategy": ""}
+    names = names_of(user_class)
     marks = {"disturbed": False, "incomplete": False, "replaced": False}
     return SlotRow(**unknown | names | marks | figures)
 
@@ -43,6 +52,7 @@ def slot_row(user_class: str, **figures: Any) -> SlotRow:
 def verdict_row(label: str, reference: str, low: float | None, high: float | None, **more: Any) -> Verdict:
     """A verdict on pages a second, its ratio in the middle of its interval; without one the ratio is 1."""
     figures: dict[str, Any] = {
+        "workload": WORKLOAD,
         "quantity": "pages_per_s",
         "condition": label,
         "label": label,
@@ -63,8 +73,8 @@ def verdict_row(label: str, reference: str, low: float | None, high: float | Non
 def plain_result(**content: Any) -> Result:
     """A result with the given content and nothing else."""
     lists: dict[str, Any] = {name: [] for name in Result.__struct_fields__}
-    nothing = {"state": "complete", "mixed": False, "reference": None, "reference_named": False, "timeline": None}
-    return Result(**lists | nothing | {"dbkit_comparison": FORMAT, "measured_on": {}} | content)
+    nothing = {"state": "complete", "mixed": False, "timeline": None, "measured_on": {}, "references": {}}
+    return Result(**lists | nothing | {"dbkit_comparison": FORMAT} | content)
 
 
 def known(value: float | None) -> float:

@@ -120,6 +120,7 @@ def _verdicts(column: str, model: Model, reference: str, error: float, rows: Map
             takes = listed([f"{harness_share(rows[each])} of {each}'s" for each in (name, reference)])
             words += f"; the harness can account for this difference, as it takes {takes} pages a second"
         verdict = Verdict(
+            workload=rows[name].workload,
             quantity=column,
             condition=rows[name].condition,
             label=name,

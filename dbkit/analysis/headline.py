@@ -8,12 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dbkit.analysis.formats import interval, listed, number
+from dbkit.analysis.parts import Part
 from dbkit.analysis.records import ClassRow, SlotRow, Verdict
 
 MOST_DISTURBED_SHARE = 0.25
 """The share of the slots: where more are disturbed, nothing is claimed."""
 _COSTS = {"statements": "statement", "rows": "row", "client_cpu_ms": "ms of client CPU"}
 """What a page costs, in words: the columns that say why a class is faster."""
+
+
+def headline_of_rounds(parts: Sequence[Part]) -> list[str]:
+    """Sentences on a run of rounds: on each workload its own, the first of which begins with the workload's name."""
+    nothing_claimed = _disturbed([slot for part in parts for slot in part.slots])
+    if nothing_claimed:
+        return nothing_claimed
+    sentences = []
+    for part in parts:
+        named = part.reference_label if part.reference and part.reference.named else None
+        first, *others = headline(part.strategies, part.slots, part.verdicts, part.against_fastest, named)
+        sentences += [f"{part.workload}: {first}" if len(parts) > 1 else first, *others]
+    return sentences
 
 
 def headline(
@@ -23,25 +37,20 @@ def headline(
     against_fastest: Sequence[Verdict],
     named_reference: str | None = None,
 ) -> list[str]:
-    """Sentences on a run of rounds.
+    """Sentences on one workload in a run of rounds.
 
     `strategies` begins with the class that serves the most pages. `verdicts` are those against the slowest class, or
     against the `named_reference` if there is one; then other pairs are not spoken of.
     """
-    counted = [slot for slot in slots if not slot.replaced]
-    disturbed = sum(slot.disturbed for slot in counted)
-    if disturbed > MOST_DISTURBED_SHARE * len(counted):
-        return [
-            f"{disturbed} of {len(counted)} slots were disturbed by others on the machine, so nothing is claimed."
-            " Run the test again when the machine is quiet."
-        ]
+    if nothing_claimed := _disturbed(slots):
+        return nothing_claimed
     rows = {row.label: row for row in strategies if row.pages_per_s}
     if not rows:
         return ["No page was served."]
     if len(strategies) == 1:
         return [*_one_class(strategies[0]), *_bound_by(strategies[0])]
     on_pages = _with_ratio((verdict for verdict in verdicts if verdict.quantity == "pages_per_s"), rows)
-    empty = {slot.label for slot in counted if not slot.pages_per_s}
+    empty = {slot.label for slot in slots if not slot.replaced and not slot.pages_per_s}
     comparable = [name for name in rows if name not in empty]
     if len(comparable) < 2 or named_reference in empty:
         pair = f"No class can be compared with {named_reference}" if named_reference else "No classes can be compared"
@@ -56,22 +65,50 @@ def headline(
 
 
 def headline_of_mixed_run(strategies: Sequence[ClassRow]) -> list[str]:
-    """Sentences on a run of several classes at once: they are not ranked."""
+    """Sentences on a run of several classes at once: they are not ranked, and pages of one workload are counted."""
     served = [row for row in strategies if row.pages_per_s]
     if not served:
         return ["No page was served."]
-    together = sum(row.pages_per_s or 0 for row in served)
-    classes = "1 of several user classes" if len(served) == 1 else f"{len(served)} user classes at once"
-    return [
-        f"{classes} served {number(together)} pages a second{'' if len(served) == 1 else ' together'}."
-        " This does not show which of them is faster."
-    ]
+    workloads = sorted({row.workload for row in strategies})
+    if len(workloads) > 1:
+        return [
+            *(f"{name}: {_together([row for row in served if row.workload == name])}." for name in workloads),
+            "All of them ran at once. This does not show which class is faster.",
+        ]
+    rate = number(sum(row.pages_per_s or 0 for row in served))
+    if len(served) == 1:
+        together = f"1 of several user classes served {rate} pages a second"
+    else:
+        together = f"{len(served)} user classes at once served {rate} pages a second together"
+    return [f"{together}. This does not show which of them is faster."]
 
 
 def headline_of_one_class(strategies: Sequence[ClassRow]) -> list[str]:
     """Sentences on a run of one class without rounds."""
     served = [row for row in strategies if row.pages_per_s]
     return _one_class(served[0], up_to=True) if served else ["No page was served."]
+
+
+def _together(served: Sequence[ClassRow]) -> str:
+    """What the classes of one workload served."""
+    if not served:
+        return "no page was served"
+    rate = number(sum(row.pages_per_s or 0 for row in served))
+    if len(served) == 1:
+        return f"1 user class served {rate} pages a second"
+    return f"{len(served)} user classes served {rate} pages a second together"
+
+
+def _disturbed(slots: Sequence[SlotRow]) -> list[str]:
+    """That nothing is claimed, where too many slots were disturbed; else nothing."""
+    counted = [slot for slot in slots if not slot.replaced]
+    disturbed = sum(slot.disturbed for slot in counted)
+    if disturbed <= MOST_DISTURBED_SHARE * len(counted):
+        return []
+    return [
+        f"{disturbed} of {len(counted)} slots were disturbed by others on the machine, so nothing is claimed."
+        " Run the test again when the machine is quiet."
+    ]
 
 
 def _the_most(

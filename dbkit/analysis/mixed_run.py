@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import convert
 
 from dbkit.analysis.condition import Condition
 from dbkit.analysis.headline import headline_of_mixed_run, headline_of_one_class
-from dbkit.analysis.result import OverTime, Result
+from dbkit.analysis.result import OverTime, Result, WorkloadInfo
 from dbkit.analysis.rows import class_row
 from dbkit.analysis.slot import UserClass, per
-from dbkit.analysis.warnings import MIXED_WARNING, warnings_of_classes
+from dbkit.analysis.warnings import MIXED_WARNING, warnings_of_classes, warnings_of_workloads
 from dbkit.measure.tally import Tally
 
 
@@ -28,6 +28,7 @@ def result_of_mixed_run(
     ran_s: float = 0.0,
     planned_s: float | None = None,
     timeline: dict[str, Any] | None = None,
+    workloads: Sequence[WorkloadInfo] = (),
 ) -> Result:
     """The result of a run without rounds: `tallies` by class, over `seconds`, with up to `users` users of all classes.
 
@@ -46,7 +47,7 @@ def result_of_mixed_run(
         )
         for name, tally in tallies.items()
     ]
-    strategies.sort(key=lambda row: -(row.pages_per_s or 0))
+    strategies.sort(key=lambda row: (row.workload, -(row.pages_per_s or 0)))
     cut_short = planned_s is not None and ran_s <= planned_s - 1
     warnings = [f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run"] if cut_short else []
     if unfinished := sum(row.unfinished for row in strategies):
@@ -61,10 +62,10 @@ def result_of_mixed_run(
         state="cut short" if cut_short else "complete",
         mixed=mixed,
         headline=headline_of_mixed_run(strategies) if mixed else headline_of_one_class(strategies),
-        warnings=warnings + warnings_of_classes(strategies),
+        warnings=[*warnings, *warnings_of_workloads(workloads), *warnings_of_classes(strategies)],
         measured_on=measured_on,
-        reference=None,
-        reference_named=False,
+        workloads=[*workloads],
+        references={},
         strategies=strategies,
         verdicts=[],
         against_fastest=[],
@@ -72,4 +73,5 @@ def result_of_mixed_run(
         calibration=[],
         timeline=None if timeline is None else convert(timeline, OverTime),
         plans=[],
+        failures=[],
     )

@@ -33,9 +33,10 @@ class PageFigures(Struct, kw_only=True):
     ]
     label: str
     """What people see: the class, and what else differs between the conditions of the result. Unique in it."""
+    workload: Annotated[str, Column(Group.CLASS, "what is read. Classes are compared within a workload only")]
     user_class: Annotated[str, Column(Group.CLASS, "a stack with a page function", heading="user class")]
     stack: Annotated[str, Column(Group.CLASS, "a driver with a concurrency model")]
-    strategy: Annotated[str, Column(Group.CLASS, "the loading strategy")]
+    strategy: Annotated[str, Column(Group.CLASS, "how a page is loaded: the `strategy` of the class, or else its name")]
     users: Annotated[Count | None, Column(Group.CLASS, "users at a time")]
 
     pages: Annotated[
@@ -317,6 +318,7 @@ class Verdict(Struct, kw_only=True):
     Raises ValueError where an interval has one end, or no ratio.
     """
 
+    workload: Annotated[str, Column(Group.VERDICT, "the workload of both")]
     quantity: Annotated[str, Column(Group.VERDICT, "the column that is compared")]
     condition: Annotated[str, Column(Group.VERDICT, "what is compared")]
     label: Annotated[str, Column(Group.VERDICT, "its name in tables: the class, and what else differs")]

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, to_builtins
 
 from dbkit.analysis.records import BareRow, ClassRow, Count, Figure, Number, SlotRow, Verdict
 
-FORMAT = 3
+FORMAT = 4
 """The format of `<prefix>_comparison.json`; raised when what is in it changes its meaning."""
 
 State = Literal["running", "cut short", "complete"]
@@ -21,10 +21,48 @@ Setting = str | Annotated[int, Meta(ge=-(10**15), le=10**15)] | Number | bool | 
 Settings = dict[str, Setting]
 
 
+class WorkloadInfo(Struct, kw_only=True):
+    """What is read, in words."""
+
+    name: str
+    pages: str
+    """Which pages, such as `20 todos, random order`."""
+    check: str
+    """How it was checked that pages are right: a clause that begins in lower case and has no full stop."""
+    writing_classes: list[str]
+    """The user classes whose pages write."""
+
+
+class Reference(Struct, kw_only=True):
+    """What the other conditions of a workload are compared with."""
+
+    label: str
+    """The label of the condition."""
+    named: bool
+    """Whether it was named before the run: then intervals hold together for comparisons with it alone."""
+
+
+class FailureRow(Struct, kw_only=True):
+    """A message with which pages of one condition failed."""
+
+    workload: str
+    condition: str
+    label: str
+    user_class: str
+    message: str
+    """What such failures have in common: numbers and quoted values are replaced by `…`."""
+    count: Count
+    """How many pages failed with it, those of warm-ups and of slots that were run again included."""
+    traceback: str | None
+    """That of the first one, as frames and its own message; None where there is nothing to show."""
+
+
 class Statement(Struct, kw_only=True):
     """A statement that a page executed, with its plan."""
 
     sql: str
+    source: str | None
+    """The line that sent it first, such as `shop/pages.py:12 in page`; None where it is not known."""
     times: Count
     execution_ms: Figure
     """By the plan."""
@@ -38,10 +76,12 @@ class Statement(Struct, kw_only=True):
 class Plan(Struct, kw_only=True):
     """What one strategy sends for one page."""
 
+    workload: str
     strategy: str
     which: str
     """`typical` or `last`."""
-    page: Count
+    key: str
+    """The key of the page, as text."""
     note: str | None
     """Why the page could not be read."""
     statements: list[Statement]
@@ -75,23 +115,27 @@ class Result(Struct, kw_only=True):
     warnings: list[str]
     measured_on: dict[str, Setting | dict[str, Setting | Settings]]
     """Versions, settings, options, machine: see the documentation of results."""
-    reference: str | None
-    """The label of the condition that the others are compared with."""
-    reference_named: bool
-    """Whether the reference was named before the run: then intervals hold together for comparisons with it alone."""
+    workloads: list[WorkloadInfo]
+    """What was read. One whose classes have no rows may be among them."""
+    references: dict[str, Reference]
+    """By workload; none for one in which there is nothing to compare."""
     strategies: list[ClassRow]
-    """A row a condition, the one that serves the most pages first. In rounds `pages_per_s` is the level of the
-    verdicts' model, so that the ratio of two rows is their verdict; without a ratio it is pages by time."""
+    """A row a condition, by workload, and in each the one that serves the most pages first. In rounds `pages_per_s` is
+    the level of the verdicts' model, so that the ratio of two rows of a workload is their verdict; without a ratio it
+    is pages by time."""
     verdicts: list[Verdict]
-    """Every condition against the reference, for each of `dbkit.analysis.comparisons.QUANTITIES`."""
+    """Every condition against its workload's reference, for each of `dbkit.analysis.comparisons.QUANTITIES`."""
     against_fastest: list[Verdict]
-    """Verdicts on pages a second against the one that serves the most; none where the reference was named."""
+    """Verdicts on pages a second against the one of the workload that serves the most; none where the reference was
+    named."""
     slots: list[SlotRow]
     """A row a slot, in the order in which they ran; none in a run without rounds."""
     calibration: list[BareRow]
     timeline: OverTime | None
     plans: list[Plan]
     """Each strategy's SQL and how the server ran it: see `dbkit.plans`."""
+    failures: list[FailureRow]
+    """Why pages failed."""
 
     def as_json(self) -> dict[str, Any]:
         """The content of `<prefix>_comparison.json`, as plain values."""

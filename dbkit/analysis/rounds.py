@@ -6,15 +6,16 @@ Everything that any output shows is computed once: here, and in `dbkit.analysis.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
-from dbkit.analysis.comparisons import QUANTITIES, Verdicts, add_harness_shares, compare_rows, model_of
+from dbkit.analysis.comparisons import QUANTITIES, add_harness_shares, compare_rows, model_of
 from dbkit.analysis.condition import Condition, labels
-from dbkit.analysis.headline import headline
-from dbkit.analysis.records import ClassRow, SlotRow
-from dbkit.analysis.result import Result
+from dbkit.analysis.headline import headline_of_rounds
+from dbkit.analysis.parts import parts
+from dbkit.analysis.records import BareRow, ClassRow, SlotRow
+from dbkit.analysis.result import Reference, Result, WorkloadInfo
 from dbkit.analysis.rows import ConditionTotal, bare_row, round_figure, slot_row
 from dbkit.analysis.slot import Slot, UserClass
 from dbkit.analysis.warnings import (
@@ -22,19 +23,30 @@ from dbkit.analysis.warnings import (
     warnings_of_empty_slots,
     warnings_of_rounds,
     warnings_of_users,
+    warnings_of_workloads,
 )
 
 
 class Rounds:
     """The slots of a schedule as they come in; the result of those so far can be asked for at any time.
 
-    A `reference` is a class named before the run. Without one the others are compared with the slowest.
+    Conditions are compared within their workload, as if the others had not been run: what slows the one down from
+    round to round need not slow the other. A `reference` is a class named before the run. In workloads without it the
+    others are compared with the slowest.
     """
 
-    def __init__(self, user_classes: Mapping[str, UserClass], *, end: str, reference: str | None = None) -> None:
+    def __init__(
+        self,
+        user_classes: Mapping[str, UserClass],
+        *,
+        end: str,
+        reference: str | None = None,
+        workloads: Sequence[WorkloadInfo] = (),
+    ) -> None:
         self._user_classes = user_classes
         self._end = end
         self._reference = reference
+        self._workloads = workloads
         self._totals: dict[Condition, ConditionTotal] = {}
         self._slots: list[Slot] = []
         self._rows: list[SlotRow] = []
@@ -77,41 +89,54 @@ class Rounds:
         for slot, row in zip(self._slots, slots, strict=True):
             row.label = names[slot.condition]
         counted = [row for row in slots if not row.replaced]
-        calibration = [bare_row(slot, names[slot.condition]) for slot in self._bare if not slot.replaced]
-        on_pages = model_of(counted, "pages_per_s")
-        levels = on_pages.levels()
-        strategies = self._class_rows(names, levels)
-        if "pages_per_s" in quantities:
-            add_harness_shares(strategies, counted, calibration)
-        comparable = [row.label for row in strategies if row.label in levels]
-        reference = self._named_reference(names) or (comparable[-1] if comparable else None)
-        verdicts = Verdicts()
-        if len(strategies) > 1 and reference is not None:
-            named = self._reference is not None
-            verdicts = compare_rows(counted, on_pages, strategies, reference, quantities, named=named)
         result = Result(
             state="cut short" if self.counted < planned_slots else "complete",
             mixed=False,
             headline=[],
-            warnings=[
-                *warnings_of_rounds(slots, planned_slots),
-                *warnings_of_classes(strategies),
-                *warnings_of_empty_slots(counted),
-                *warnings_of_users([slot for slot in self._slots if not slot.replaced], names),
-            ],
+            warnings=[],
             measured_on=measured_on,
-            reference=reference if len(strategies) > 1 else None,
-            reference_named=self._reference is not None,
-            strategies=strategies,
-            verdicts=verdicts.against_reference,
-            against_fastest=verdicts.against_fastest,
+            workloads=[*self._workloads],
+            references={},
+            strategies=[],
+            verdicts=[],
+            against_fastest=[],
             slots=slots,
-            calibration=calibration,
+            calibration=[bare_row(slot, names[slot.condition]) for slot in self._bare if not slot.replaced],
             timeline=None,
             plans=[],
+            failures=[],
         )
+        for workload in sorted({row.workload for row in slots}):
+            self._add_workload(result, workload, names, quantities)
+        result.warnings = [
+            *warnings_of_rounds(slots, planned_slots),
+            *warnings_of_workloads(self._workloads),
+            *warnings_of_classes(result.strategies),
+            *warnings_of_empty_slots(counted),
+            *warnings_of_users([slot for slot in self._slots if not slot.replaced], names),
+        ]
         make_headline(result)
         return result
+
+    def _add_workload(
+        self, result: Result, workload: str, names: Mapping[Condition, str], quantities: Collection[str]
+    ) -> None:
+        """Add the rows of a workload's conditions, and how they compare with each other."""
+        counted = [row for row in result.slots if not row.replaced and row.workload == workload]
+        on_pages = model_of(counted, "pages_per_s")
+        levels = on_pages.levels()
+        rows = self._class_rows(workload, names, levels)
+        result.strategies += rows
+        if "pages_per_s" in quantities:
+            add_harness_shares(rows, counted, self._bare_rows(workload, result.calibration))
+        named = self._named_reference(workload, names)
+        comparable = [row.label for row in rows if row.label in levels]
+        reference = named or (comparable[-1] if comparable else None)
+        if len(rows) > 1 and reference is not None:
+            result.references[workload] = Reference(label=reference, named=named is not None)
+            verdicts = compare_rows(counted, on_pages, rows, reference, quantities, named=named is not None)
+            result.verdicts += verdicts.against_reference
+            result.against_fastest += verdicts.against_fastest
 
     def _leave_replaced_out(self) -> None:
         for slot, row in zip(self._slots, self._rows, strict=True):
@@ -119,10 +144,13 @@ class Rounds:
                 row.replaced = True
                 self._totals[slot.condition].leave_replaced_out()
 
-    def _class_rows(self, names: Mapping[Condition, str], levels: Mapping[str, float]) -> list[ClassRow]:
+    def _bare_rows(self, workload: str, rows: Iterable[BareRow]) -> list[BareRow]:
+        return [row for row in rows if self._user_classes[row.user_class].workload == workload]
+
+    def _class_rows(self, workload: str, names: Mapping[Condition, str], levels: Mapping[str, float]) -> list[ClassRow]:
         """A row a condition, the one that serves the most pages first; one without a level has pages by time."""
         rows = []
-        for total in self._totals_in_order():
+        for total in self._totals_in_order(workload):
             if (made := total.row()) is not None:
                 row = copy(made)
                 row.label = names[total.condition]
@@ -131,37 +159,36 @@ class Rounds:
                 rows.append(row)
         return sorted(rows, key=lambda row: -(row.pages_per_s or 0))
 
-    def _totals_in_order(self) -> list[ConditionTotal]:
-        """The totals in the order of their classes, whichever slot came first."""
+    def _totals_in_order(self, workload: str) -> list[ConditionTotal]:
+        """The workload's totals in the order of their classes, whichever slot came first."""
         places = {name: place for place, name in enumerate(self._user_classes)}
-        return sorted(
-            self._totals.values(), key=lambda total: (places[total.condition.user_class], total.condition.key)
-        )
+        totals = [total for total in self._totals.values() if total.user_class.workload == workload]
+        return sorted(totals, key=lambda total: (places[total.condition.user_class], total.condition.key))
 
-    def _named_reference(self, names: Mapping[Condition, str]) -> str | None:
-        """The label of the reference that was named: a condition by its key or label, or else the class's first."""
+    def _named_reference(self, workload: str, names: Mapping[Condition, str]) -> str | None:
+        """The label of the reference that was named: a condition by its key or label, or else the class's first.
+
+        None where it does not belong to the workload, as far as that is known: it may not have been measured yet.
+        """
         if self._reference is None:
             return None
-        conditions = [total.condition for total in self._totals_in_order()]
+        conditions = [total.condition for total in self._totals_in_order(workload)]
         exact = [names[each] for each in conditions if self._reference in (each.key, names[each])]
         of_class = [names[each] for each in conditions if each.user_class == self._reference]
-        return next(iter([*exact, *of_class]), self._reference)
+        if found := [*exact, *of_class]:
+            return found[0]
+        user_class = self._user_classes.get(self._reference)
+        return self._reference if user_class and user_class.workload == workload else None
 
 
 def make_headline(result: Result) -> None:
     """Make the headline of a run of rounds."""
-    result.headline = headline(
-        result.strategies,
-        result.slots,
-        result.verdicts,
-        result.against_fastest,
-        result.reference if result.reference_named else None,
-    )
+    result.headline = headline_of_rounds(parts(result))
 
 
 def take_verdicts(result: Result, earlier: Result) -> None:
     """Give a result the verdicts of an `earlier` one of the same run, until they are computed again."""
-    result.reference, result.verdicts = earlier.reference, earlier.verdicts
+    result.references, result.verdicts = earlier.references, earlier.verdicts
     result.against_fastest = earlier.against_fastest
     known = {row.condition: row for row in earlier.strategies}
     for row in result.strategies:
@@ -179,9 +206,10 @@ def result_of_rounds(
     planned_slots: int,
     measured_on: dict[str, Any],
     reference: str | None = None,
+    workloads: Sequence[WorkloadInfo] = (),
 ) -> Result:
     """The result of isolated slots. A `reference` is a class named before the run; see `Rounds`."""
-    rounds = Rounds(user_classes, end=end, reference=reference)
+    rounds = Rounds(user_classes, end=end, reference=reference, workloads=workloads)
     for slot in slots:
         rounds.add(slot)
     return rounds.result(planned_slots, measured_on)

@@ -171,6 +171,7 @@ def _names(condition: Condition, user_class: UserClass) -> dict[str, Any]:
     return {
         "condition": condition.key,
         "label": user_class.name,
+        "workload": user_class.workload,
         "user_class": user_class.name,
         "stack": user_class.stack,
         "strategy": user_class.strategy,

@@ -30,6 +30,8 @@ class UserClass:
     name: str
     stack: str
     strategy: str
+    workload: str
+    """The name of the workload whose pages it reads."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from math import ceil
 from dbkit.analysis.condition import Condition
 from dbkit.analysis.formats import listed, number
 from dbkit.analysis.records import ClassRow, SlotRow
+from dbkit.analysis.result import WorkloadInfo
 from dbkit.analysis.rows import PERCENTILES
 from dbkit.analysis.slot import HUB_STACK, Slot
 from dbkit.measure.cost import PARTS
@@ -21,7 +22,7 @@ CONNECTING_SHARE = 0.05
 
 MIXED_WARNING = (
     "run mixed: these classes shared one interpreter, where they hold each other up and their ranking can invert;"
-    " compare them one at a time with locustfiles/rounds.py"
+    " compare them one at a time, in rounds, as locustfiles/rounds.py does"
 )
 
 
@@ -40,6 +41,15 @@ def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int) -> list[str]
     if incomplete := sum(row.incomplete and not row.replaced for row in rows):
         warnings.append(f"slots in which a worker was lost, and counted: {incomplete} of {done}")
     return warnings + _warnings_of_stalls([row for row in rows if not row.replaced])
+
+
+def warnings_of_workloads(workloads: Iterable[WorkloadInfo]) -> list[str]:
+    """Warnings about classes whose pages write."""
+    return [
+        f"pages of {listed(sorted(info.writing_classes))} write: the data of {info.name} grows as it runs"
+        for info in workloads
+        if info.writing_classes
+    ]
 
 
 def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:

@@ -19,6 +19,9 @@ from dbkit.paging import PageFunction, is_async
 from dbkit.todo.workload import TODO_LIST
 from dbkit.workload import Key, PageCheck, Workload
 
+OWN_TASKS = "tasks of its own"
+"""What tables name as the workload of a class that has none."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PageSource:
@@ -77,7 +80,7 @@ class PageClass:
 
     def described(self) -> UserClass:
         """The class as tables name it."""
-        return UserClass(self.name, self.stack, self.strategy)
+        return UserClass(self.name, self.stack, self.strategy, self.workload.name if self.workload else OWN_TASKS)
 
 
 def is_page_class(user_class: type[User]) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from dbkit.analysis.slot import ProcessSlot, Slot
+from dbkit.load.failures import Failures
 from dbkit.load.stint import Page
 from dbkit.measure.tally import Tally
 from dbkit.measure.timeline import Timeline
@@ -38,6 +39,8 @@ class Recorder:
     """By slot, then by the process's Locust id."""
     timeline: Timeline = field(default_factory=Timeline)
     """The pages that are in no slot."""
+    failures: Failures = field(default_factory=Failures)
+    """Why pages failed, in whichever slot."""
     merged_at_s: float | None = None
     """When another process's records were last added, by `time.perf_counter`."""
 
@@ -58,6 +61,8 @@ class Recorder:
             self.tallies[key if key.measured else key._replace(measured=True)].page_equivalents += share
         if key.slot is None:
             self.timeline.add(key.condition, context, response_time, exception is not None)
+        if exception is not None:
+            self.failures.add(key.condition, context["user_class"], exception)
 
     def add_unfinished(self, user_class: str, page: Page) -> None:
         """Count a page that was cut off."""
@@ -73,8 +78,9 @@ class Recorder:
                 for client_id, process_slot in processes.items()
             ],
             "timeline": self.timeline.take_message(),
+            "failures": self.failures.take_message(),
         }
-        self.clear()
+        self._clear_figures()
         return message
 
     def merge_message(self, message: Mapping[str, Any]) -> None:
@@ -84,6 +90,7 @@ class Recorder:
         for slot, client_id, process_slot in message["process_slots"]:
             self.process_slots[slot][client_id] = ProcessSlot(**process_slot)
         self.timeline.merge_message(message["timeline"])
+        self.failures.merge_message(message["failures"])
         self.merged_at_s = time.perf_counter()
 
     def fill(self, slot: Slot) -> None:
@@ -97,6 +104,10 @@ class Recorder:
 
     def clear(self) -> None:
         """Forget everything, as at the start of a test."""
+        self._clear_figures()
+        self.failures.clear()
+
+    def _clear_figures(self) -> None:
         self.tallies.clear()
         self.process_slots.clear()
         self.timeline = Timeline()

@@ -19,7 +19,7 @@ from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 
 from dbkit.analysis.comparisons import QUANTITIES
 from dbkit.analysis.mixed_run import result_of_mixed_run
-from dbkit.analysis.result import Plan, Result
+from dbkit.analysis.result import FailureRow, Plan, Result, WorkloadInfo
 from dbkit.analysis.rounds import Rounds, result_of_rounds, take_verdicts
 from dbkit.database.application import application_engine
 from dbkit.database.provenance import describe_client, describe_server
@@ -30,6 +30,7 @@ from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
 from dbkit.load.loop_thread import LoopThread
 from dbkit.load.page_class import PageClass
+from dbkit.load.workloads import describe_workloads
 from dbkit.plans import PageToExplain, explain_pages
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,12 @@ class Results:
         self._rounds = None
         if isinstance(environment.shape_class, shape.Rounds):
             test = context.test
-            self._rounds = Rounds(test.user_classes, end=test.options.end, reference=test.options.reference or None)
+            self._rounds = Rounds(
+                test.user_classes,
+                end=test.options.end,
+                reference=test.options.reference or None,
+                workloads=self._workloads(),
+            )
         else:
             self._noting_users = gevent.spawn(self._note_users)
         self._set(None, finished=False)
@@ -132,8 +138,10 @@ class Results:
                 planned_slots=self._conductor.planned,
                 measured_on=self._describe(),
                 reference=test.options.reference or None,
+                workloads=self._workloads(),
             )
-        result.warnings += self._reasons_of_failures(result)
+        self._add_failures(result)
+        result.warnings += _reasons_of_failures(result)
         self._set(result, finished=True)
 
     def add_plans(self) -> None:
@@ -173,31 +181,27 @@ class Results:
         context = self._context
         loop_thread = LoopThread()
         try:
-            entries = explain_pages(context.database, context.test.options.settings, pages, run=loop_thread.run)
-            return [{**entry, "page": 0} for entry in entries]  # until the record has a key in its place
+            return explain_pages(context.database, context.test.options.settings, pages, run=loop_thread.run)
         except (DbkitError, psycopg.Error) as error:
             logger.warning("no plans: %s", error)
             return []
         finally:
             loop_thread.stop()
 
-    def _reasons_of_failures(self, result: Result) -> list[str]:
-        """What the pages of each class that failed most often failed with, as Locust has counted it."""
-        runner: Any = self._context.environment.runner
-        reasons = []
-        for row in result.strategies:
-            errors = [each for each in runner.errors.values() if (each.method, each.name) == (row.stack, row.strategy)]
-            if row.failures and errors:
-                most = max(errors, key=lambda error: error.occurrences)
-                reasons.append(f"{row.label} failed most often with: {most.error}")
-        return reasons
+    def _workloads(self) -> list[WorkloadInfo]:
+        test = self._context.test
+        return describe_workloads(test.page_classes.values(), test.options, self._context.options.verify_keys)
+
+    def _add_failures(self, result: Result) -> None:
+        rows = (*result.strategies, *result.slots)
+        result.failures = self._context.recorder.failures.rows(rows, self._context.test.user_classes)
 
     def _mixed_run(self, ended_at_s: float, *, is_final: bool) -> Result:
         recorder, test = self._context.recorder, self._context.test
         # what workers have not reported yet would look like a dip, and lower the rates
         reported_until_at_s = ended_at_s if is_final else min(ended_at_s, recorder.merged_at_s or ended_at_s)
         complete_s = ended_at_s - test.counts_from_at_s - (0 if is_final else self._reports_late_s)
-        return result_of_mixed_run(
+        result = result_of_mixed_run(
             {key.condition: tally for key, tally in recorder.tallies.items()},
             test.user_classes,
             seconds=max(reported_until_at_s - test.counts_from_at_s, 0.0),
@@ -208,7 +212,10 @@ class Results:
             ran_s=ended_at_s - test.began_at_s,
             planned_s=test.planned_s if is_final else None,
             timeline=recorder.timeline.columns(test.counts_from_at, test.counts_from_at + complete_s),
+            workloads=self._workloads(),
         )
+        self._add_failures(result)
+        return result
 
     def _rounds_so_far(self, quantities: Collection[str], earlier: Result | None = None) -> Result:
         """With new verdicts on the `quantities`, or else with those of an `earlier` result."""
@@ -217,6 +224,7 @@ class Results:
         result = self._rounds.result(done, self._describe(), quantities)
         if earlier is not None:
             take_verdicts(result, earlier)
+        self._add_failures(result)
         _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
         measured, chosen = len({row.user_class for row in result.strategies}), len(self._context.test.user_classes)
         if measured < chosen:
@@ -254,6 +262,18 @@ class Results:
         runner: Any = self._context.environment.runner
         self._most_users = max(self._most_users, runner.user_count)
         self._context.recorder.timeline.note_users(runner.user_count)
+
+
+def _reasons_of_failures(result: Result) -> list[str]:
+    """What the pages of each class that failed most often failed with."""
+    first: dict[str, FailureRow] = {}
+    for failure in result.failures:
+        first.setdefault(failure.condition, failure)
+    return [
+        f"{row.label} failed most often with: {first[row.condition].message}"
+        for row in result.strategies
+        if row.failures and row.condition in first
+    ]
 
 
 def _mark_running(result: Result, how_far: str) -> None:

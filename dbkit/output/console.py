@@ -1,6 +1,7 @@
 """A result on the terminal: warnings, how fast each class is and against which, then why, and the answer.
 
-Two tables in 100 columns; in fewer they continue below, and no figure is cut. Plain text when piped. For what is said
+Two tables in 100 columns; in fewer they continue below, and no figure is cut. Plain text when piped. Where there are
+several workloads each has its own. For what is said
 see `dbkit.analysis`, for headings `dbkit.analysis.records`, for how figures read `dbkit.analysis.formats`.
 """
 
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from dbkit.analysis.columns import Group
 from dbkit.analysis.formats import harness_share, limit, number, ratio
+from dbkit.analysis.parts import Part, parts
 from dbkit.analysis.records import table_columns
 from dbkit.analysis.result import Result
 from dbkit.output.columns import BY_NAME, COSTS
@@ -59,12 +61,11 @@ def print_result(result: Result, console: Console | None = None) -> None:
     for warning in result.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     if result.strategies:
-        for columns in (_speeds(result), _reasons(result)):
-            # a run of several classes at once does not know what CPU each took, nor what bound it
-            known = [column for column in columns if any(column.cells)]
-            for table in _tables(known, console.width):
-                console.print(table, crop=False)
-                console.print()
+        workloads = [part for part in parts(result) if part.strategies]
+        for part in workloads:
+            if len(workloads) > 1:
+                console.print(Text(f"workload {part.workload}", style="bold"), soft_wrap=True)
+            _print_tables(part, console)
         console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
     if shares := [f"{row.label} {harness_share(row)}" for row in result.strategies if harness_share(row)]:
         words = (
@@ -75,39 +76,49 @@ def print_result(result: Result, console: Console | None = None) -> None:
         console.print(Text(sentence, style="bold"), soft_wrap=True)
 
 
-def _speeds(result: Result) -> list[Column]:
-    rows = result.strategies
-    on_pages = {verdict.label: verdict for verdict in result.verdicts if verdict.quantity == "pages_per_s"}
+def _print_tables(part: Part, console: Console) -> None:
+    for columns in (_speeds(part), _reasons(part)):
+        # a run of several classes at once does not know what CPU each took, nor what bound it
+        known = [column for column in columns if any(column.cells)]
+        for table in _tables(known, console.width):
+            console.print(table, crop=False)
+            console.print()
+
+
+def _speeds(part: Part) -> list[Column]:
+    rows = part.strategies
+    on_pages = {verdict.label: verdict for verdict in part.verdicts if verdict.quantity == "pages_per_s"}
     cut_off = any(row.unfinished for row in rows)
+    reference = part.reference_label
     ratios = Column(
-        f"× {result.reference}",
-        ["reference" if name == result.reference else ratio(on_pages.get(name)) for name in _names(result)],
+        f"× {reference}",
+        ["reference" if name == reference else ratio(on_pages.get(name)) for name in _names(part)],
     )
     return [
-        _classes(result),
-        _figures(result, "pages_per_s"),
-        *([ratios] if result.reference else []),
-        *(_figures(result, column.name) for column in table_columns(Group.RESPONSE) if column.terminal),
+        _classes(part),
+        _figures(part, "pages_per_s"),
+        *([ratios] if reference else []),
+        *(_figures(part, column.name) for column in table_columns(Group.RESPONSE) if column.terminal),
         Column(BY_NAME["failures"].terminal, [str(row.failures) for row in rows]),
         Column(BY_NAME["unfinished"].terminal, [str(row.unfinished) if cut_off else "" for row in rows]),
         Column(BY_NAME["bound_by"].terminal, [limit(row) for row in rows], "left"),
     ]
 
 
-def _reasons(result: Result) -> list[Column]:
-    return [_classes(result), *(_figures(result, name) for name in WHY_COLUMNS.values())]
+def _reasons(part: Part) -> list[Column]:
+    return [_classes(part), *(_figures(part, name) for name in WHY_COLUMNS.values())]
 
 
-def _figures(result: Result, name: str) -> Column:
-    return Column(BY_NAME[name].terminal, [number(getattr(row, name)) for row in result.strategies])
+def _figures(part: Part, name: str) -> Column:
+    return Column(BY_NAME[name].terminal, [number(getattr(row, name)) for row in part.strategies])
 
 
-def _classes(result: Result) -> Column:
-    return Column(BY_NAME["user_class"].heading, _names(result), "left")
+def _classes(part: Part) -> Column:
+    return Column(BY_NAME["user_class"].heading, _names(part), "left")
 
 
-def _names(result: Result) -> list[str]:
-    return [row.label for row in result.strategies]
+def _names(part: Part) -> list[str]:
+    return [row.label for row in part.strategies]
 
 
 def _tables(columns: Sequence[Column], width: int) -> Iterator[Table]:

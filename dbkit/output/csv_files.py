@@ -16,6 +16,8 @@ from dbkit.analysis.rows import SIGNIFICANT_DIGITS
 from dbkit.output.columns import file_columns
 from dbkit.output.writing import write_text
 
+FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
+
 FILES: dict[str, Callable[[Result], str]] = {
     "strategies.csv": lambda result: _table(ClassRow, result.strategies),
     "slots.csv": lambda result: _table(SlotRow, result.slots),
@@ -31,9 +33,14 @@ def write_files(result: Result, prefix: str) -> None:
 
 
 def cell(value: object) -> object:
-    """A value as the CSV files have it; None stays, and is written as nothing."""
+    """A value as the CSV files have it; None stays, and is written as nothing.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA_BEGINNINGS) else value
     return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else value
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from markupsafe import Markup
 from msgspec import to_builtins
 
+from dbkit.analysis.parts import Part, parts
 from dbkit.analysis.records import ClassRow, SlotRow
-from dbkit.analysis.result import Plan, Result
+from dbkit.analysis.result import Result
 from dbkit.output.columns import file_columns
-from dbkit.output.looks import looks
+from dbkit.output.looks import Look, looks
 from dbkit.output.markdown import facts
 from dbkit.output.view import CHARTED_OF_SLOTS, source, templates
 
@@ -27,29 +28,22 @@ def report(result: Result) -> str:
     """The HTML of a result."""
     from plotly.offline import get_plotlyjs  # not before it is needed: it takes a while
 
-    plans: dict[str, list[Plan]] = {}
-    for plan in result.plans:
-        plans.setdefault(plan.strategy, []).append(plan)
-    class_looks = looks([*result.strategies, *result.slots])
-    # their order is random in each round, so that every class keeps about its share
     every_nth_slot = max(math.ceil(len(result.slots) / MOST_SLOTS), 1)
-    drawn = [[getattr(row, name) for name in CHARTED_OF_SLOTS] for row in result.slots[::every_nth_slot]]
+    class_looks = looks([*result.strategies, *result.slots])
+    workloads = parts(result)
     data: dict[str, Any] = {
-        "looks": class_looks,
-        "strategies": to_builtins(result.strategies),
-        "verdicts": to_builtins(result.verdicts),
-        "against_fastest": to_builtins(result.against_fastest),
-        "slots": {"columns": CHARTED_OF_SLOTS, "rows": drawn},
         "timeline": to_builtins(result.timeline),
+        "columns_of_slots": CHARTED_OF_SLOTS,
+        "parts": [_charted(part, class_looks, every_nth_slot) for part in workloads],
     }
     return (
         templates()
         .get_template("report.html")
         .render(
             result=result,
+            parts=workloads,
             facts=facts(result),
             looks=class_looks,
-            plans=plans,
             every_nth_slot=every_nth_slot,
             strategy_columns=file_columns(ClassRow, result.strategies),
             slot_columns=file_columns(SlotRow, result.slots),
@@ -59,3 +53,17 @@ def report(result: Result) -> str:
             plotly=Markup(get_plotlyjs()),
         )
     )
+
+
+def _charted(part: Part, class_looks: dict[str, Look], every_nth_slot: int) -> dict[str, Any]:
+    """What charts show of one workload."""
+    rows = [*part.strategies, *part.slots]
+    # their order is random in each round, so that every class keeps about its share
+    slots = [[getattr(row, name) for name in CHARTED_OF_SLOTS] for row in part.slots[::every_nth_slot]]
+    return {
+        "looks": {row.condition: class_looks[row.condition] for row in rows},
+        "strategies": to_builtins(part.strategies),
+        "verdicts": to_builtins(part.verdicts),
+        "against_fastest": to_builtins(part.against_fastest),
+        "slots": slots,
+    }

@@ -1,7 +1,7 @@
 """How strategies and stacks look, the same in every chart and table: of the report, and live in the web UI.
 
-A strategy has a colour and a marker, a stack the dash of its lines, so that conditions can be distinguished with and
-without colour. Drawing is left to `view/charts.js`.
+A strategy has a colour and a marker, a stack the dash of its lines, so that conditions of a workload can be
+distinguished with and without colour. Drawing is left to `view/charts.js`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import count
 from typing import TypedDict
 
 from dbkit.analysis.records import PageFigures
+from dbkit.analysis.slot import UserClass
 
 
 class Look(TypedDict):
@@ -41,34 +42,39 @@ _COLORS = {
 }
 _OTHER_COLORS = ("#6B6B6B", "#2A93CC", "#B8860B")
 """For other strategies. With them there are 8 colours, which have no divisor in common with the number of markers, so
-that pairs come again after the 88th only."""
+that pairs come again after the 136th only."""
 _MARKERS = (
     *(("circle", "●"), ("square", "■"), ("triangle-up", "▲"), ("diamond", "◆"), ("cross", "✚")),
     *(("triangle-down", "▼"), ("star", "★"), ("x", "✕"), ("triangle-left", "◄"), ("triangle-right", "►")),
-    ("hexagram", "✶"),
+    *(("hexagram", "✶"), ("star-diamond", "✦"), ("pentagon", "⬟")),
+    *(("triangle-ne", "◥"), ("triangle-se", "◢"), ("triangle-sw", "◣"), ("triangle-nw", "◤")),
 )
-"""For strategies, in the order of their colours."""
+"""For strategies, in the order of their colours: enough for twelve besides dbkit's own."""
 _DASHES = {"psycopg": "solid", "psycopg-threads": "longdashdot", "psycopg-async": "dash", "asyncpg": "dot"}
 _OTHER_DASHES = ("longdash", "dashdot", "9px 3px 2px 3px 2px 3px", "1px 7px")
 """For other stacks, and for further conditions of one stack and strategy."""
 
 
-def looks(rows: Sequence[PageFigures]) -> dict[str, Look]:
+def looks(rows: Sequence[PageFigures], expected: Iterable[UserClass] = ()) -> dict[str, Look]:
     """The look of each condition in `rows`, by its key.
 
     dbkit's own strategies and stacks look the same in every run. Others need no entry here: they get what is left, in
-    order of their names, and where nothing is left colours and markers come again in other pairs. Where several
-    conditions have the same strategy and stack the second, by its key, has another line.
+    order of their names, colours that no strategy of the run has first. Where nothing is left colours and markers come
+    again in other pairs. Where several conditions of a workload have the same strategy and stack the second, by its
+    key, has another line.
+
+    While a test runs, classes that are `expected` keep their looks until they have rows.
     """
     colors, dashes = (*_COLORS.values(), *_OTHER_COLORS), (*_DASHES.values(), *_OTHER_DASHES)
-    strategy_places = _places((row.strategy for row in rows), _COLORS)
-    stack_places = _places((row.stack for row in rows), _DASHES)
-    twins: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    names: list[PageFigures | UserClass] = [*rows, *expected]
+    strategy_places = _strategy_places({each.strategy for each in names})
+    stack_places = _places({each.stack for each in names}, _DASHES)
+    twins: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
     for row in rows:
-        twins[row.strategy, row.stack].add(row.condition)
+        twins[row.workload, row.strategy, row.stack].add(row.condition)
     found: dict[str, Look] = {}
     for row in rows:
-        twin = sorted(twins[row.strategy, row.stack]).index(row.condition)
+        twin = sorted(twins[row.workload, row.strategy, row.stack]).index(row.condition)
         line = stack_places[row.stack] + twin * len(stack_places)
         place = strategy_places[row.strategy]
         symbol, glyph = _MARKERS[place % len(_MARKERS)]
@@ -84,7 +90,20 @@ def looks(rows: Sequence[PageFigures]) -> dict[str, Look]:
     return found
 
 
-def _places(names: Iterable[str], fixed: Collection[str]) -> dict[str, int]:
+def _strategy_places(names: Collection[str]) -> dict[str, int]:
+    """Where each strategy stands in `_COLORS` and the other colours, and in `_MARKERS`."""
+    places = _places(names, _COLORS)
+    taken = {places[name] for name in {*names} & {*_COLORS}}
+    colors = len(_COLORS) + len(_OTHER_COLORS)
+    # as long as there are markers that nobody has; sorting is stable
+    others = sorted(range(len(_COLORS), len(_MARKERS)), key=lambda place: place % colors in taken)
+    return {
+        name: others[place - len(_COLORS)] if len(_COLORS) <= place < len(_MARKERS) else place
+        for name, place in places.items()
+    }
+
+
+def _places(names: Collection[str], fixed: Collection[str]) -> dict[str, int]:
     """Those that are fixed first, whether or not they are among the names."""
     others = sorted({*names} - {*fixed})
     return dict(zip((*fixed, *others), count(), strict=False))

@@ -6,17 +6,22 @@ For the words see `dbkit.analysis.headline`, for the figures `dbkit.analysis.rec
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dbkit.analysis.formats import number
-from dbkit.analysis.result import Result
+from dbkit.analysis.parts import parts
+from dbkit.analysis.result import Result, WorkloadInfo
 from dbkit.output.view import templates
 
 
 def summary(result: Result) -> str:
     """Markdown as GitHub renders it."""
-    text = templates().get_template("summary.md").render(result=result, facts=facts(result), md=_escaped)
+    text = (
+        templates()
+        .get_template("summary.md")
+        .render(result=result, parts=parts(result), facts=facts(result), md=_escaped)
+    )
     return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -33,7 +38,7 @@ def facts(result: Result) -> dict[str, str]:
         "rounds": _with("{} of {} s a class", options.get("rounds"), options.get("slot_time"))
         if result.slots
         else None,
-        "pages": _with("{} todos, {} order", options.get("page_size"), options.get("page_order")),
+        **_facts_of_workloads(result.workloads),
         "think time": _with("{} s", options.get("think_time") or None),
         "pages end by": _with("{}", options.get("end")),
         "pool": _with("{} + {} connections", options.get("pool_size"), options.get("max_overflow")),
@@ -46,6 +51,15 @@ def facts(result: Result) -> dict[str, str]:
         ),
     }
     return {name: value for name, value in known.items() if value}
+
+
+def _facts_of_workloads(workloads: Sequence[WorkloadInfo]) -> dict[str, str]:
+    """Which pages were read, and how it was checked that they are right."""
+    found: dict[str, str] = {}
+    for info in workloads:
+        of_which = f" of {info.name}" if len(workloads) > 1 else ""
+        found |= {f"pages{of_which}": info.pages, f"check{of_which}": info.check}
+    return found
 
 
 def _with(words: str, *values: object) -> str | None:

@@ -105,7 +105,7 @@ NAPPERS = ("PsycopgNap", "AsyncpgNap", "PsycopgAsyncFailing")
 SLEEPERS = ("PsycopgSleep", "PsycopgAsyncSleep", "AsyncpgSleep")
 
 STRATEGY_COLUMNS = (
-    "user_class,stack,strategy,users,rounds,pages,failures,unfinished,pages_per_s,p50_ms,p95_ms,p99_ms,max_ms,"
+    "workload,user_class,stack,strategy,users,rounds,pages,failures,unfinished,pages_per_s,p50_ms,p95_ms,p99_ms,max_ms,"
     "statements,round_trips,rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,"
     "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,end,bound_by,largest_part,"
     "harness_share,harness_share_low,harness_share_high"
@@ -530,11 +530,12 @@ def test_the_columns_are_those_promised(runs: dict[str, list[Run]]) -> None:
 
 def test_classes_are_compared_with_the_reference(runs: dict[str, list[Run]]) -> None:
     named, slowest = runs["two processes"][0].comparison, runs["one process"][0].comparison
-    assert named["reference"] == "AsyncpgNap"
-    assert slowest["reference"] == slowest["strategies"][-1]["user_class"]
-    for comparison in (named, slowest):
-        others = {*NAPPERS} - {comparison["reference"]}
-        assert {verdict["reference"] for verdict in comparison["verdicts"]} == {comparison["reference"]}
+    last = slowest["strategies"][-1]["user_class"]
+    for comparison, label, is_named in ((named, "AsyncpgNap", True), (slowest, last, False)):
+        [reference] = comparison["references"].values()
+        assert reference == {"label": label, "named": is_named}
+        others = {*NAPPERS} - {label}
+        assert {verdict["reference"] for verdict in comparison["verdicts"]} == {label}
         assert {verdict["label"] for verdict in comparison["verdicts"]} == others
 
 

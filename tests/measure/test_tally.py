@@ -19,7 +19,7 @@ from dbkit.analysis.slot import UserClass
 from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.tally import Distribution, Tally, round_significant
 
-USER_CLASSES = {name: UserClass(name, "psycopg", name.lower()) for name in ("Fast", "Slow")}
+USER_CLASSES = {name: UserClass(name, "psycopg", name.lower(), "albums") for name in ("Fast", "Slow")}
 SHARES = (0.5, 0.95, 0.99)
 LONGEST_MS = 1e7
 

@@ -19,10 +19,10 @@ from rich.console import Console
 
 from dbkit.analysis.formats import number, ratio
 from dbkit.analysis.records import ClassRow, Verdict
-from dbkit.analysis.result import Result
+from dbkit.analysis.result import Reference, Result
 from dbkit.output.console import GAP, WHY_COLUMNS, print_result
 from tests.locust_runs import LOCUST, REPOSITORY
-from tests.slots import class_row, plain_result, verdict_row
+from tests.slots import WORKLOAD, class_row, plain_result, verdict_row
 from tests.terminal import on_a_terminal
 
 WIDTH = 100
@@ -54,9 +54,9 @@ def verdict(label: str, reference: str, ratio: float, half_width: float, **more:
 
 
 def result(strategies: list[ClassRow], verdicts: list[Verdict], *warnings: str) -> Result:
-    reference = verdicts[0].reference if verdicts else None
+    references = {WORKLOAD: Reference(label=verdicts[0].reference, named=False)} if verdicts else {}
     return plain_result(
-        strategies=strategies, verdicts=verdicts, reference=reference, warnings=list(warnings), headline=HEADLINE
+        strategies=strategies, verdicts=verdicts, references=references, warnings=list(warnings), headline=HEADLINE
     )
 
 

@@ -29,7 +29,7 @@ from dbkit.analysis.condition import Condition, Users
 from dbkit.analysis.formats import limit, number, ratio
 from dbkit.analysis.mixed_run import result_of_mixed_run
 from dbkit.analysis.records import ClassRow
-from dbkit.analysis.result import FORMAT, Plan, Result, State, Statement
+from dbkit.analysis.result import FORMAT, FailureRow, Plan, Result, State, Statement, WorkloadInfo
 from dbkit.analysis.rounds import result_of_rounds
 from dbkit.analysis.slot import Slot, UserClass
 from dbkit.analysis.warnings import MIXED_WARNING
@@ -49,11 +49,19 @@ STACKS = ("psycopg", "psycopg-async", "asyncpg")
 ALL_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
 STRATEGIES = ("lazy", "selectin", "joined", "subquery", "core")
 CLASSES = {
-    name: UserClass(name, stack, strategy)
+    name: UserClass(name, stack, strategy, "todo list")
     for stack in STACKS
     for strategy in STRATEGIES
     for name in [f"{stack.title().replace('-', '')}{strategy.title()}"]
 }
+REFERENCE = "AsyncpgCore"
+"""The slowest class of `rounds_of`."""
+TODO_LIST = WorkloadInfo(
+    name="todo list",
+    pages="20 todos, random order",
+    check="each page is checked by check_page",
+    writing_classes=[],
+)
 MEASURED_ON = {
     "measured_at": "2026-11-22T14:45:24+00:00",
     "python": "3.11.7",
@@ -63,8 +71,6 @@ MEASURED_ON = {
     "server": {"database": "postgresql://dbkit@/dbkit", "postgresql": "18.4", "settings": {"work_mem": "4MB"}},
     "options": {
         "num_users": 10,
-        "page_size": 20,
-        "page_order": "random",
         "rounds": 3,
         "slot_time": 1.0,
         "end": "commit",
@@ -72,6 +78,7 @@ MEASURED_ON = {
 }
 STATEMENT = {
     "sql": "SELECT title\nFROM todo WHERE id < %(id)s",
+    "source": "shop/pages.py:12 in page",
     "parameters": '{"id": 20}',
     "times": 21,
     "plan": "Seq Scan on todo  (actual time=0.01..0.02 rows=20.00 loops=1)\nExecution Time: 0.0423 ms",
@@ -79,7 +86,14 @@ STATEMENT = {
     "note": None,
 }
 PLANS = [
-    {"strategy": strategy, "which": which, "page": page, "statements": [STATEMENT], "note": None}
+    {
+        "workload": "todo list",
+        "strategy": strategy,
+        "which": which,
+        "key": f"{page}, 20",
+        "statements": [STATEMENT],
+        "note": None,
+    }
     for strategy in STRATEGIES
     for which, page in (("typical", 50), ("last", 99))
 ]
@@ -133,6 +147,7 @@ def rounds_of(user_classes: Sequence[UserClass], rounds: int = 3, planned_slots:
         end="rollback",
         planned_slots=len(slots) - 1 if planned_slots is None else planned_slots,
         measured_on=MEASURED_ON,
+        workloads=[TODO_LIST],
     )
     result.plans = msgspec.convert(PLANS, list[Plan])
     return result
@@ -148,6 +163,7 @@ def mixed_run(user_classes: Sequence[UserClass]) -> Result:
         chosen=2,
         end="rollback",
         measured_on=MEASURED_ON,
+        workloads=[TODO_LIST],
         timeline={
             "window_s": 2.0,
             "began_s": [0.0, 1.5, 3.5, 5.5],
@@ -268,8 +284,9 @@ def test_the_sections_come_in_order_and_the_first_plan_is_open(full_tab: Tab, fu
         STATEMENT["plan"],
         "21 times",
         "0.042 ms",
-        "Typical page",
-        "Last page",
+        "Typical page, key 50, 20",
+        "Last page, key 99, 20",
+        "sent by shop/pages.py:12 in page",
         '{"id": 20}',
     ):
         assert str(words) in first
@@ -298,7 +315,7 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
 
     rows = json.loads(written["comparison.json"])["strategies"]
     on_pages = {v.label: v for v in full.verdicts if v.quantity == "pages_per_s"}
-    assert f"× {full.reference}" in heading
+    assert f"× {REFERENCE}" in heading
     assert [msgspec.to_builtins(row) for row in full.strategies] == rows
     for figures, (user_class, pages, shown_ratio, p50, p95, p99, failures, bound_by) in zip(
         full.strategies, speeds, strict=True
@@ -306,9 +323,7 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
         row = msgspec.to_builtins(figures)
         assert user_class.endswith(row["user_class"])
         assert [pages, p50, p95, p99] == [number(row[name]) for name in ("pages_per_s", "p50_ms", "p95_ms", "p99_ms")]
-        assert shown_ratio == (
-            "reference" if row["user_class"] == full.reference else ratio(on_pages[row["user_class"]])
-        )
+        assert shown_ratio == ("reference" if row["user_class"] == REFERENCE else ratio(on_pages[row["user_class"]]))
         assert (failures, bound_by) == (str(row["failures"]), limit(figures))
     columns = (*COUNTS, *SHOWN_PARTS, "client_cpu_ms", "server_cpu_ms")
     assert [float(title) for title in titles] == [row[column] for row in rows for column in columns]
@@ -322,27 +337,54 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
 
 
 def hostile_statement(text: str) -> Statement:
-    return Statement(sql=text, parameters=text, plan=text, note=text, times=1, execution_ms=None)
+    return Statement(sql=text, source=text, parameters=text, plan=text, note=text, times=1, execution_ms=None)
 
 
 def test_names_and_texts_from_outside_are_shown_and_not_executed(chromium: Browser, tmp_path: Path) -> None:
-    user_classes = [UserClass(name, name, name) for name in HOSTILE]
+    # two classes of each of two workloads, and one of each of the others
+    user_classes = [UserClass(name, name, name, HOSTILE[place % 4]) for place, name in enumerate(HOSTILE)]
     for result in (rounds_of(user_classes), mixed_run(user_classes)):
         result.warnings.append(HOSTILE[0])
+        result.workloads = [WorkloadInfo(name=name, pages=name, check=name, writing_classes=[name]) for name in HOSTILE]
+        result.failures = [
+            FailureRow(
+                workload=row.workload,
+                condition=row.condition,
+                label=row.label,
+                user_class=row.user_class,
+                message=row.label,
+                count=1,
+                traceback=row.label,
+            )
+            for row in result.strategies
+        ]
         result.plans = [
-            Plan(strategy=name, which="typical", page=0, note=name, statements=[hostile_statement(name)])
+            Plan(
+                workload=HOSTILE[0],
+                strategy=name,
+                which="typical",
+                key=name,
+                note=name,
+                statements=[hostile_statement(name)],
+            )
             for name in HOSTILE
         ]
         with browser_page(chromium) as tab:
             address = opened(tab, tmp_path, result)
             tab.page.locator("details").evaluate_all("all => all.forEach(details => details.open = true)")
-            names = [cells[0] for cells in table(tab, ".dbkit-comparison")[1:]]
+            names = tab.page.locator(".dbkit-comparison tbody th").all_text_contents()
+            headings = tab.page.locator("h1").all_text_contents()
+            failures = tab.page.locator(".dbkit-failures td:last-child").all_text_contents()
             legend = tab.page.locator("[data-chart=latency] .legendtext").all_text_contents()
             elements = tab.page.locator("[onerror], [onload], a[href^=javascript], section b").count()
             assert tab.page.evaluate("typeof hacked") == "undefined"
             assert tab.errors == []
             assert tab.requests == [address]
         assert {name[1:] for name in names} == {*HOSTILE}
+        assert headings == [*sorted(HOSTILE[:4]), "All workloads"]
+        assert [" ".join(words.split()) for words in failures] == [
+            f"{row.label}{row.label}" for row in result.strategies
+        ]
         assert elements == 0
         for name in HOSTILE:
             assert any(shown.strip().startswith(name[:25]) for shown in legend), (name, legend)
@@ -484,7 +526,7 @@ def test_drawn_again_a_chart_keeps_what_was_hidden_and_zoomed(full_tab: Tab) -> 
     )
     zoomed = chart.evaluate(axis)
     assert zoomed[1] - zoomed[0] < 0.3 * (whole[1] - whole[0])
-    chart.evaluate("chart => drawings.latency(chart)")
+    chart.evaluate("chart => drawOne(chart)")
     expect(lines).to_have_count(len(CLASSES) - 1)
     assert chart.evaluate(axis) == zoomed
 
@@ -665,7 +707,7 @@ def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
         *(
             "user class",
             "pages/s",
-            f"× {full.reference}",
+            f"× {REFERENCE}",
             "p50 ms",
             "p95 ms",
             "p99 ms",
@@ -679,7 +721,7 @@ def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
         [
             row.label,
             number(row.pages_per_s),
-            "reference" if row.label == full.reference else ratio(on_pages[row.label]),
+            "reference" if row.label == REFERENCE else ratio(on_pages[row.label]),
             *(number(getattr(row, name)) for name in ("p50_ms", "p95_ms", "p99_ms", "statements", "client_cpu_ms")),
             limit(row),
         ]
@@ -712,7 +754,7 @@ names = st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE) | st.text("|
 
 @given(st.lists(names.filter(str.strip), min_size=2, max_size=4, unique_by=lambda name: " ".join(name.split())))
 def test_the_summarys_table_survives_any_names(found: list[str]) -> None:
-    user_classes = [UserClass(name, "psycopg", "joined") for name in found]
+    user_classes = [UserClass(name, "psycopg", "joined", "albums") for name in found]
     result = rounds_of(user_classes, rounds=1)
     [[heading, *rows]] = rendered_tables(summary(result))
     assert {len(row) for row in rows} == {len(heading)}
@@ -782,8 +824,8 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
         lambda content: edited(content, headline=["\ud800"]),
         "escaped utf-16 surrogate",
     ),
-    "no number": (lambda content: edited(content, reference=float("nan")), "not JSON: JSON is malformed"),
-    "no end of a number": (lambda content: edited(content, reference=float("-inf")), "not JSON: JSON is malformed"),
+    "no number": (lambda content: edited(content, references=float("nan")), "not JSON: JSON is malformed"),
+    "no end of a number": (lambda content: edited(content, references=float("-inf")), "not JSON: JSON is malformed"),
     "too many digits": (lambda content: b'{"dbkit_comparison": ' + b"1" * 5000 + b"}", "Integer value out of range"),
     "a list": (lambda content: b"[]", "not a comparison"),
     "other JSON": (lambda content: b'{"stats": []}', "not a comparison"),
@@ -795,7 +837,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
     ),
     "a row lacks keys": (
         lambda content: edited(content, strategies=[{"condition": "A", "label": "A", "user_class": "A"}]),
-        "strategies[0]: Object missing required field `stack`",
+        "strategies[0]: Object missing required field `workload`",
     ),
     "a row is none": (lambda content: edited(content, slots=[1]), "slots[0]: Expected `object`, got `int`"),
     "a list is none": (lambda content: edited(content, verdicts={}), "verdicts: Expected `array`, got `object`"),
@@ -815,7 +857,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
         lambda content: edited(content, verdicts=[content["verdicts"][0] | {"ratio": None, "low": 0.5, "high": 2.0}]),
         "verdicts[0]: an interval has two ends and a ratio",
     ),
-    "the reference is a number": (lambda content: edited(content, reference=5), "reference: Expected `str | null`"),
+    "a reference is a number": (
+        lambda content: edited(content, references={"albums": 5}),
+        "references[...]: Expected `object`, got `int`",
+    ),
     "long and on several lines": (
         lambda content: edited(content, state="b\n" * 9999),
         "state: I",

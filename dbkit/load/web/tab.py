@@ -19,6 +19,7 @@ from locust.runners import MasterRunner
 from locust.web import WebUI
 from msgspec import to_builtins
 
+from dbkit.analysis.parts import Part, parts
 from dbkit.analysis.result import Result
 from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
@@ -28,7 +29,7 @@ from dbkit.measure.tally import SHOWN_PARTS
 from dbkit.output import view
 from dbkit.output.csv_files import FILES
 from dbkit.output.html import report
-from dbkit.output.looks import looks
+from dbkit.output.looks import Look, looks
 from dbkit.output.markdown import summary
 
 TAB = {"title": "Strategies", "key": "strategies"}
@@ -117,26 +118,42 @@ class StrategiesTab:
         self._shown = "null" if result is None else json.dumps(self._content(result))
 
     def _content(self, result: Result) -> dict[str, Any]:
-        # some classes may have only slots that do not count
-        styles = looks([*result.strategies, *result.slots])
-        macros: Any = view.templates().get_template("tab.html").module
+        # some classes may have only slots that do not count, and others no slot yet
+        styles = looks([*result.strategies, *result.slots], self._context.test.user_classes.values())
         recent = {} if self._results.finished else self._context.recorder.timeline.recent_parts_ms()
+        with_rows = [part for part in parts(result) if part.strategies]
         return {
             # the first warning, that it is still running, is in the status
-            "above": macros.above(result, result.warnings[result.state == "running" :], styles),
-            "below": macros.below(result, styles, self._results.finished),
-            "looks": styles,
-            "strategies": to_builtins(result.strategies),
+            "answer": self._macros.answer(result, result.warnings[result.state == "running" :]),
+            "workloads": [
+                self._content_of(part, styles, recent, several=len(with_rows) > 1, mixed=result.mixed)
+                for part in with_rows
+            ],
+            "parts_are_recent": bool(recent),
+            "timeline": to_builtins(result.timeline),
+        }
+
+    def _content_of(
+        self, part: Part, styles: dict[str, Look], recent: dict[str, Any], *, several: bool, mixed: bool
+    ) -> dict[str, Any]:
+        """What the tab shows of one workload."""
+        return {
+            "above": self._macros.above(part, styles, several),
+            "below": self._macros.below(part, styles, self._results.finished, mixed),
+            "looks": {row.condition: styles[row.condition] for row in (*part.strategies, *part.slots)},
+            "strategies": to_builtins(part.strategies),
             "parts": [
                 (recent.get(row.user_class) or {name: getattr(row, name) for name in SHOWN_PARTS})
                 | {"condition": row.condition}
-                for row in result.strategies
+                for row in part.strategies
             ],
-            "parts_are_recent": bool(recent),
-            "verdicts": [to_builtins(each) for each in result.verdicts if each.quantity == "pages_per_s"],
-            "slots": [{name: getattr(row, name) for name in view.CHARTED_OF_SLOTS} for row in result.slots],
-            "timeline": to_builtins(result.timeline),
+            "verdicts": [to_builtins(each) for each in part.verdicts if each.quantity == "pages_per_s"],
+            "slots": [{name: getattr(row, name) for name in view.CHARTED_OF_SLOTS} for row in part.slots],
         }
+
+    @property
+    def _macros(self) -> Any:
+        return view.templates().get_template("tab.html").module
 
     def _status(self) -> dict[str, Any]:
         """What the run is doing, in words, and the share of it that is done, 0 to 1, or None if that is not known."""

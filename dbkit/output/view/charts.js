@@ -103,12 +103,14 @@ const dbkitCharts = (() => {
     return 60 + rows * 19 * (Math.max(...groups, 1) + 1);
   };
 
-  /* How the line of a class looks, and where it stands in the legend: strategies in the order of their first class. */
+  /* How the line of a class looks, and where it stands in the legend: strategies in the order of their first class. One
+     that is called as its only class has no title. */
   const line = (condition, looks, more) => {
     const look = looks[condition];
+    const named = Object.values(looks).some(({ strategy, label }) => strategy === look.strategy && label !== strategy);
     return {
       uid: condition, name: short(look.label), type: "scatter", mode: "lines+markers",
-      legendgroup: look.strategy, legendgrouptitle: { text: short(look.strategy) },
+      legendgroup: look.strategy, legendgrouptitle: { text: named ? short(look.strategy) : "" },
       line: { color: look.color, dash: look.dash, width: 1.6 },
       marker: { color: look.color, symbol: look.symbol, size: 8 },
       hovertemplate: `%{text}<extra>${plain(look.label)}</extra>`, ...more,

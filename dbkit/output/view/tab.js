@@ -30,18 +30,26 @@
   const links = element("nav", { class: "dbkit-downloads", "aria-label": "downloads", hidden: "" }, "Download: ", ...Object.entries(DOWNLOADS).map(
     ([name, title]) => element("a", { href: new URL(`download/${name}`, PATH), download: "" }, title),
   ));
-  const above = element("div", { id: "dbkit-above" });
-  const below = element("div", { id: "dbkit-below" });
-  const figures = {};
-  const charts = element("div", { class: "dbkit-charts", hidden: "" }, ...Object.entries(CHARTS).map(([name, title]) => {
-    const heading = element("h3", {}, title);
-    const chart = element("div", { class: "dbkit-chart", id: `dbkit-${name}` });
-    figures[name] = { heading, chart, section: element("section", {}, heading, chart) };
-    return figures[name].section;
-  }));
+  const answer = element("div", { id: "dbkit-answer" });
+  const workloads = element("div", { id: "dbkit-workloads" });
+
+  /* The place of one workload: its table, charts and reasons. Those of the first have names that others can rely on. */
+  const makePlace = (number) => {
+    const above = element("div");
+    const below = element("div");
+    const figures = {};
+    const charts = element("div", { class: "dbkit-charts" }, ...Object.entries(CHARTS).map(([name, title]) => {
+      const heading = element("h3", {}, title);
+      const chart = element("div", { class: "dbkit-chart", id: `dbkit-${name}${number ? `-${number + 1}` : ""}` });
+      figures[name] = { heading, chart, section: element("section", {}, heading, chart) };
+      return figures[name].section;
+    }));
+    return { above, below, figures, whole: element("div", {}, above, charts, below) };
+  };
+  const places = [];
   const toForm = element("a", { href: "./", class: "dbkit-to-form" }, "Start a run");
   const tab = element("main", { id: "dbkit", class: "dbkit", hidden: "" },
-    element("div", { class: "dbkit-status" }, words, bar, links, toForm), above, charts, below);
+    element("div", { class: "dbkit-status" }, words, bar, links, toForm), answer, workloads);
   const link = element("p", { id: "dbkit-link", class: "dbkit", hidden: "" },
     element("a", { href: `?tab=${KEY}` }, "Strategies: results, live and of the last run"));
   document.body.append(link, tab);
@@ -128,25 +136,36 @@
   };
 
   const show = () => {
-    const some = shown !== null && shown.strategies.length > 0;
-    above.innerHTML = shown === null ? "" : shown.above;
-    below.innerHTML = some ? shown.below : "";
+    answer.innerHTML = shown === null ? "" : shown.answer;
     links.hidden = shown === null;
-    charts.hidden = !some;
-    if (some) draw();
+    const found = shown === null ? [] : shown.workloads;
+    while (places.length < found.length) {
+      places.push(makePlace(places.length));
+      workloads.append(places.at(-1).whole);
+    }
+    places.forEach(({ above, below, whole }, number) => {
+      whole.hidden = number >= found.length;
+      above.innerHTML = whole.hidden ? "" : found[number].above;
+      below.innerHTML = whole.hidden ? "" : found[number].below;
+    });
+    draw();
   };
 
   const draw = () => {
-    const { strategies, looks, slots, timeline } = shown;
+    if (shown !== null) shown.workloads.forEach((workload, number) => drawOne(workload, places[number].figures));
+  };
+
+  const drawOne = ({ strategies, looks, slots, parts, verdicts }, figures) => {
+    const { timeline } = shown;
     const series = (column) => (timeline ? dbkitCharts.seriesOfTimeline(timeline, column) : dbkitCharts.seriesOfSlots(slots, column));
     const users = timeline ? dbkitCharts.usersOfTimeline(timeline) : null;
     figures.parts.heading.textContent = CHARTS.parts + (shown.parts_are_recent ? ", in the last seconds" : "");
-    figures.verdicts.section.hidden = shown.verdicts.length === 0;
+    figures.verdicts.section.hidden = verdicts.length === 0;
     dbkitCharts.overTime(figures.pages.chart, { series: series("pages_per_s"), looks, yTitle: "pages/s", users });
     dbkitCharts.overTime(figures.p95.chart, { series: series("p95_ms"), looks, yTitle: "p95, ms", log: true, users });
-    dbkitCharts.parts(figures.parts.chart, shown.parts, looks);
+    dbkitCharts.parts(figures.parts.chart, parts, looks);
     dbkitCharts.latency(figures.latency.chart, strategies, looks);
-    if (shown.verdicts.length) dbkitCharts.verdicts(figures.verdicts.chart, shown.verdicts, looks);
+    if (verdicts.length) dbkitCharts.verdicts(figures.verdicts.chart, verdicts, looks);
   };
 
   // Locust changes between light and dark by the colours of the body; charts take theirs from it
@@ -155,7 +174,7 @@
     const now = getComputedStyle(document.body).color;
     if (now !== colour) {
       colour = now;
-      if (!tab.hidden && shown !== null && shown.strategies.length) draw();
+      if (!tab.hidden) draw();
     }
   }).observe(document.head, { childList: true, subtree: true, characterData: true });
 
