@@ -153,7 +153,9 @@ class PageCheck:
         if self._check == "verified":
             if known is not None:
                 if (found := difference(known[0], rendered)) is not None:
-                    raise WrongPage(f"wrong page: not as it was read before: {found}")
+                    wrong = WrongPage("wrong page: not as it was read before")
+                    wrong.add_note(f"key {plain_key(key)!r}: {found}")  # not in the message, by which failures group
+                    raise wrong
                 return known[1]
             check_plain(rendered)
         elif self._check(rendered, *key) is False:
