@@ -45,9 +45,9 @@ def _check(classes: Sequence[PageClass], verify_keys: int) -> str:
     compared = [each for each in classes if not each.writes]
     if not compared:
         return "pages are not checked, as they write"
-    clauses = ["each page is compared with the first one that its key gave"]
+    clauses = ["each page is compared with the first one of its key"]
     if count := min(verify_keys, len(compared[0].keys)):
-        clauses.append(f"before the run every class gave alike pages for {count:,} {'key' if count == 1 else 'keys'}")
+        clauses.append(f"all classes gave the same for {count:,} {'key' if count == 1 else 'keys'} before the run")
     if len(compared) < len(classes):
         clauses.append("pages that write are not compared")
     return "; ".join(clauses)

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 from msgspec import to_builtins
 
-from dbkit.analysis.parts import Part, parts
+from dbkit.analysis.parts import Part, leading, parts
 from dbkit.analysis.records import ClassRow, SlotRow
 from dbkit.analysis.result import Result
 from dbkit.output.columns import file_columns
@@ -42,6 +42,7 @@ def report(result: Result) -> str:
         .render(
             result=result,
             parts=workloads,
+            leading=leading(result),
             facts=facts(result),
             looks=class_looks,
             every_nth_slot=every_nth_slot,

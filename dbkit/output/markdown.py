@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dbkit.analysis.formats import number
-from dbkit.analysis.parts import parts
+from dbkit.analysis.parts import leading, parts
 from dbkit.analysis.result import Result, WorkloadInfo
 from dbkit.output.view import templates
 
@@ -20,7 +20,7 @@ def summary(result: Result) -> str:
     text = (
         templates()
         .get_template("summary.md")
-        .render(result=result, parts=parts(result), facts=facts(result), md=_escaped)
+        .render(result=result, parts=parts(result), leading=leading(result), facts=facts(result), md=_escaped)
     )
     return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -54,12 +54,10 @@ def facts(result: Result) -> dict[str, str]:
 
 
 def _facts_of_workloads(workloads: Sequence[WorkloadInfo]) -> dict[str, str]:
-    """Which pages were read, and how it was checked that they are right."""
-    found: dict[str, str] = {}
-    for info in workloads:
-        of_which = f" of {info.name}" if len(workloads) > 1 else ""
-        found |= {f"pages{of_which}": info.pages, f"check{of_which}": info.check}
-    return found
+    """Which pages were read, and how it was checked that they are right; of several workloads it stands with each."""
+    if len(workloads) != 1:
+        return {}
+    return {"pages": workloads[0].pages, "check": workloads[0].check}
 
 
 def _with(words: str, *values: object) -> str | None:

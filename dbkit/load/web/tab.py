@@ -19,7 +19,7 @@ from locust.runners import MasterRunner
 from locust.web import WebUI
 from msgspec import to_builtins
 
-from dbkit.analysis.parts import Part, parts
+from dbkit.analysis.parts import Part, leading, parts
 from dbkit.analysis.result import Result
 from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
@@ -124,7 +124,7 @@ class StrategiesTab:
         with_rows = [part for part in parts(result) if part.strategies]
         return {
             # the first warning, that it is still running, is in the status
-            "answer": self._macros.answer(result, result.warnings[result.state == "running" :]),
+            "answer": self._macros.answer(result, result.warnings[result.state == "running" :], leading(result)),
             "workloads": [
                 self._content_of(part, styles, recent, several=len(with_rows) > 1, mixed=result.mixed)
                 for part in with_rows
