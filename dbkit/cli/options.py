@@ -1,4 +1,4 @@
-"""The table of options that `locust`, `dbkit bench` and `seed.py` have: one entry an option.
+"""The table of options that `locust`, `dbkit bench`, `dbkit serve` and `seed.py` have: one entry an option.
 
 Flags, environment variables, help, the labels of the web form and the tables of docs/options.md come from it. How the
 text of a value is read is left to `dbkit.cli.values`. `seed.py` adds the options of the dataset's shape itself.
@@ -14,7 +14,7 @@ from dbkit.cli.values import ValueType, choice, database_url, duration, integer,
 from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
-Command = Literal["seed", "bench", "locust"]
+Command = Literal["seed", "bench", "locust", "serve"]
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,26 @@ _TABLE = (
     ),
     Option("stack", choice(*BENCH_STACKS), None, "stack to read on", default_words="all", commands=_BENCH),
     Option("strategy", choice(*STRATEGIES), None, "strategy to read with", default_words="all", commands=_BENCH),
+    # the server that is held for people to try
+    Option(
+        "load",
+        text("filename"),
+        "",
+        "dump to load first",
+        "plain SQL, or an archive of pg_dump -Fc; all of it, or nothing",
+        commands=("serve",),
+        in_form=False,
+    ),
+    Option(
+        "data",
+        text("folder"),
+        "",
+        "folder for the server's data",
+        "other processes that use the same folder share the server",
+        default_words=".dbkit/",
+        commands=("serve",),
+        in_form=False,
+    ),
 )
 
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}

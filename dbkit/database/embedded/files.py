@@ -22,7 +22,7 @@ SERVER_USER = "dbkit-postgres"
 OUTSIDE = Path("/var/lib/dbkit")
 
 # The complete environment of the programs: no PG* variable and no unusual locale of the user reaches them.
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"}
 
 
 def is_root() -> bool:
@@ -85,7 +85,7 @@ def server_ids() -> tuple[int, int]:
         except KeyError:
             reason = f"PostgreSQL refuses to run as root; adding the system user {SERVER_USER} for it"
             print(f"dbkit: {reason}: {' '.join(command)}", file=sys.stderr, flush=True)
-            subprocess.run(command, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            subprocess.run(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
             user = pwd.getpwnam(SERVER_USER)
     except (FileNotFoundError, KeyError):
         message = f"PostgreSQL refuses to run as root and needs a user of its own: {' '.join(command)}"
@@ -95,7 +95,7 @@ def server_ids() -> tuple[int, int]:
 
 def as_server() -> dict[str, Any]:
     """Arguments of `subprocess` that run a program as the server's user, with its output in the supervisor's log."""
-    how: dict[str, Any] = {"env": _ENVIRONMENT, "stdout": sys.stderr}
+    how: dict[str, Any] = {"env": ENVIRONMENT, "stdout": sys.stderr}
     if is_root():
         user, group = server_ids()
         how |= {"user": user, "group": group, "extra_groups": []}
