@@ -18,8 +18,6 @@ from dbkit.load.tracebacks import traceback_of
 
 logger = logging.getLogger(__name__)
 
-from dbkit.workload import WrongPage
-
 REASON_MAX_CHARACTERS = 100
 MOST_MESSAGES = 30
 """With more messages of a condition than these, pages with further ones are counted together."""
@@ -43,7 +41,7 @@ class PageFailure(Exception):
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, PageFailure | WrongPage):
+    if isinstance(error, PageFailure):
         return str(error)
     reason = reason_of(error)
     words = grouped(reason.words, names_code=reason.names_code)

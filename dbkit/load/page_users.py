@@ -14,7 +14,7 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database.settings import PageEnd
-from dbkit.database.stacks import STACKS, find_stack
+from dbkit.database.stacks import STACKS
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser
 from dbkit.paging import PageFunction, is_async
 from dbkit.workload import Workload
@@ -41,30 +41,30 @@ def page_users(
     `dbkit.database.stacks`: all of them by default, or the async ones for a function that is `async def`. `engine` is
     for the sync stacks and `async_engine` for the others. All else is as in `dbkit.load.users.PageUser`.
 
-    Raises DbkitError for an unknown stack.
+    A mistake is reported before a run, as those in other classes are.
     """
     module = sys._getframe(1).f_globals
     chosen = None if stacks is None else [stacks] if isinstance(stacks, str) else list(stacks)
     made = []
-    for name in chosen or STACKS:
-        stack = find_stack(name)
+    for name in STACKS if chosen is None else chosen:
+        stack = STACKS.get(name)
         for strategy, function in strategies.items():
-            if chosen is None and not stack.is_async and callable(function) and is_async(function):
+            if chosen is None and stack and not stack.is_async and callable(function) and is_async(function):
                 continue
             class_name = f"{prefix}{_camel(name)}{_camel(strategy)}"
             attributes = {
                 "__module__": module["__name__"],
-                "__doc__": f"{workload.name}: {strategy} on {name}.",
                 "stack": name,
                 "workload": workload,
                 "strategy": strategy,
                 "page_function": function,
-                "engine": async_engine if stack.is_async else engine,
+                "engine": async_engine if stack and stack.is_async else engine,
                 "end": end,
                 "writes": writes,
                 "reset": reset,
             }
-            user_class = type(class_name, (_BASES[stack.concurrency],), attributes)
+            base = _BASES[stack.concurrency] if stack else PageUser
+            user_class = type(class_name, (base,), attributes)
             module[class_name] = user_class
             made.append(user_class)
     return made

@@ -613,10 +613,12 @@ def after(**_):
 
 class NoHub(PageUser):
     stack = "psycopg-threads"
+    strategy = "no hub"
     page_function = noted("no hub", has_hub)
 
 class Patched(PageUser):
     stack = "psycopg-threads"
+    strategy = "patched"
     page_function = noted("patched", patched)
 """
 
