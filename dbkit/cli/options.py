@@ -116,6 +116,15 @@ _TABLE = (
         in_form=False,
         reported=False,
     ),
+    Option(
+        "plans",
+        choice("reads", "all", "none"),
+        "reads",
+        "which pages have their statements explained after the run",
+        "to explain is to execute: with all also pages that write, which are rolled back, while sequences advance",
+        in_form=False,
+        reported=False,
+    ),
     # how pages use the database
     Option(
         "pool_size",

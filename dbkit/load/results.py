@@ -146,15 +146,17 @@ class Results:
 
     def add_plans(self) -> None:
         """Have the statements of every strategy that served a page explained, which may take a while."""
-        result = self.result
-        if result is None or not self._context.needs_database:
+        result, which = self.result, self._context.options.plans
+        if result is None or not self._context.needs_database or which == "none":
             return
         test = self._context.test
         served = dict.fromkeys(row.user_class for row in result.strategies if row.pages > row.failures)
         classes: dict[tuple[str, str], PageClass] = {}
         for page_class in map(test.page_classes.__getitem__, served):
             workload, strategy = page_class.workload, page_class.strategy
-            if workload and page_class.keys and page_class.function is not None and not page_class.writes:
+            if page_class.writes and which != "all":
+                continue
+            if workload and page_class.keys and page_class.function is not None:
                 known = classes.setdefault((workload.name, strategy), page_class)
                 if known.function != page_class.function:
                     strategy = f"{strategy} of {page_class.name}"  # another one of the same name

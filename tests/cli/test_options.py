@@ -56,7 +56,7 @@ def test_the_options_of_a_test_are_those_of_the_command_line_and_do_not_change_w
         **{"statement_timeout": 0.0, "end": "rollback", "session_close": "with", "rounds": 5, "slot_time": 90.0},
         **{"max_slot_time": 10.0, "warm_up": 0.3, "drain_timeout": 10.0, "calibrate": True, "reference": ""},
     }
-    of_the_process = {"database_url", "verify_keys", "report", "summary"}
+    of_the_process = {"database_url", "verify_keys", "plans", "report", "summary"}
     in_the_table = {option.name for option in OPTIONS.values() if "locust" in option.commands}
     assert options.keys() == in_the_table - of_the_process | {"num_users", "processes"}
     assert reported == {name: value for name, value in options.items() if name != "reference"}
