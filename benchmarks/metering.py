@@ -37,7 +37,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy import stats
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import Session
 
 from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
@@ -137,47 +137,81 @@ def page_in_engine(database: DatabaseUrl, rounds: int) -> Differences:
             # opens a transaction, which then stays open, as the ROLLBACKs of a page would find it
             with engine.connect() as connection:
                 connection.exec_driver_sql(STATEMENT)
-                engine.dialect.do_rollback = do_nothing  # type: ignore[assignment, method-assign]
+                replace_methods(dbapi_connection_of(connection), rollback=do_nothing)
         meter(metered)
         with PageCost():
             return measure(session_on(metered), session_on(bare), 500, rounds, "a page in the engine")
 
 
 def statement(database: DatabaseUrl, stack: str, rounds: int) -> Differences:
-    def differences(connection: Connection) -> Differences:
-        dialect = connection.dialect
-        cursor = connection.connection.cursor()
-        cursor.execute(STATEMENT, ())
-        dialect.do_execute = do_nothing  # type: ignore[assignment, method-assign]
-        meter(connection.engine)
-        metered: Any = dialect.do_execute
+    def differences(bare: Any, metered: Any) -> Differences:
+        def execute_on(dbapi_connection: Any) -> Call:
+            return lambda: dbapi_connection.cursor().execute(STATEMENT, ())
 
         with PageCost():
-            return measure(
-                lambda: metered(cursor, STATEMENT, (), None),
-                lambda: do_nothing(cursor, STATEMENT, (), None),
-                5000,
-                rounds,
-                f"a statement, {stack}",
-            )
+            return measure(execute_on(metered), execute_on(bare), 5000, rounds, f"a statement, {stack}")
 
     async def differences_in_loop() -> Differences:
         arguments = STACKS[stack].connect_args(database, Settings())
-        engine = create_async_engine(f"{STACKS[stack].dialect}://", connect_args=arguments)
+        bare, metered = (
+            create_async_engine(f"{STACKS[stack].dialect}://", connect_args=arguments, pool_size=1) for _ in "12"
+        )
         try:
-            async with engine.connect() as connection:
-                return await connection.run_sync(differences)
+            for engine in (bare, metered):
+                async with engine.connect() as connection:
+                    await connection.run_sync(answer_at_once)
+            meter(metered)
+            async with bare.connect() as one, metered.connect() as other:
+                return await one.run_sync(lambda one: differences(dbapi_connection_of(one), dbapi_connection_of(other)))
         finally:
-            await engine.dispose()
+            await bare.dispose()
+            await metered.dispose()
 
-    if not STACKS[stack].is_async:
-        with engine_on(database, metered=False) as engine, engine.connect() as connection:
-            return differences(connection)
-    thread = LoopThread()
-    try:
-        return thread.run(differences_in_loop)
-    finally:
-        thread.stop()
+    if STACKS[stack].is_async:
+        thread = LoopThread()
+        try:
+            return thread.run(differences_in_loop)
+        finally:
+            thread.stop()
+    with engine_on(database, metered=False) as bare, engine_on(database, metered=False) as metered:
+        for engine in (bare, metered):
+            with engine.connect() as connection:
+                answer_at_once(connection)
+        meter(metered)
+        with bare.connect() as one, metered.connect() as other:
+            return differences(dbapi_connection_of(one), dbapi_connection_of(other))
+
+
+def answer_at_once(connection: Connection) -> None:
+    """Give the connection one cursor for all statements, which has an answer in it and executes nothing."""
+    dbapi_connection = dbapi_connection_of(connection)
+    cursor = dbapi_connection.cursor()
+    cursor.execute(STATEMENT, ())
+    replace_methods(cursor, execute=do_nothing)
+    if not connection.dialect.is_async:
+        # psycopg's connection makes cursors by it, of the metered class
+        dbapi_connection.cursor_factory = type(cursor)
+
+        def the_cursor(own_connection: Any) -> Any:
+            cursor.__class__ = own_connection.cursor_factory
+            return cursor
+    else:
+
+        def the_cursor(own_connection: Any) -> Any:
+            return cursor
+
+    replace_methods(dbapi_connection, cursor=the_cursor)
+
+
+def dbapi_connection_of(connection: Connection | AsyncConnection) -> Any:
+    """The connection as SQLAlchemy's pool keeps it."""
+    sync_connection: Any = connection.sync_connection if isinstance(connection, AsyncConnection) else connection
+    return sync_connection.connection.dbapi_connection
+
+
+def replace_methods(target: Any, **methods: Callable[..., Any]) -> None:
+    """Replace methods of one object."""
+    target.__class__ = type("Idle", (type(target),), {"__slots__": (), **methods})
 
 
 def real_page(database: DatabaseUrl, function: PageFunction, rounds: int) -> Differences:

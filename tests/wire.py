@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
@@ -35,6 +36,9 @@ class WireCounts:
 
     What a completed command is goes by the server's word for it: the COMMIT of a failed transaction is a ROLLBACK, and
     so is a ROLLBACK TO SAVEPOINT. SET, RESET, SAVEPOINT and RELEASE are not statements here, nor counted elsewhere.
+
+    A statement that is read in parts is one: its DECLARE, or the Bind of a named portal. What fetches from it, FETCH or
+    Execute, and what closes it are not statements; their round trips and rows are counted.
     """
 
     connections: int  # log-ins that the server accepted
@@ -127,6 +131,8 @@ FIELD_OF_TAG: dict[bytes, str | None] = {  # by the first word; any other tag is
     b"RESET": None,
     b"SAVEPOINT": None,
     b"RELEASE": None,
+    b"FETCH": None,
+    b"CLOSE": None,
 }
 CHUNK_BYTES = 1 << 16
 
@@ -162,9 +168,14 @@ class Tally:
         self._server = Messages()
         self._logged_in = False
         self._asked = False
+        self._unanswered = deque[tuple[bytes, bool]]()  # Bind, Execute and Sync; whether the portal has a name
 
     def client_sent(self, segment: bytes) -> None:
         for kind, payload in self._client.feed(segment):
+            if kind in b"BE":  # Bind, Execute
+                self._unanswered.append((kind, not payload.startswith(b"\0")))
+            elif kind in b"SQ":  # Sync, Query
+                self._unanswered.append((b"S", False))
             if kind in ASKS_FOR_AN_ANSWER:
                 self._asked = True
             elif kind == b"P" and not payload.startswith(b"\0"):  # Parse, under a name
@@ -179,15 +190,29 @@ class Tally:
                 self._totals["round_trips"] += 1
             if kind == b"D":  # DataRow
                 self._totals["rows"] += 1
-            elif kind == b"C":  # CommandComplete, with the command's tag
+            elif kind == b"2":  # BindComplete
+                self._totals["statements"] += self._answered(b"B")
+            elif kind == b"s":  # PortalSuspended
+                self._answered(b"E")
+            elif kind == b"C" and not self._answered(b"E"):  # CommandComplete, with the command's tag
                 field = FIELD_OF_TAG.get(payload.rstrip(b"\0").split(b" ")[0], "statements")
                 if field is not None:
                     self._totals[field] += 1
             elif kind == b"I":  # EmptyQueryResponse
+                self._answered(b"E")
                 self._totals["statements"] += 1
-            elif kind == b"Z" and not self._logged_in:  # ReadyForQuery
-                self._logged_in = True
-                self._totals["connections"] += 1
+            elif kind == b"Z":  # ReadyForQuery
+                while self._unanswered and self._unanswered.popleft()[0] != b"S":
+                    pass  # left out after an error
+                if not self._logged_in:
+                    self._logged_in = True
+                    self._totals["connections"] += 1
+
+    def _answered(self, kind: bytes) -> bool:
+        """Whether the message that is answered now, if it is of this kind, is about a named portal."""
+        if not self._unanswered or self._unanswered[0][0] != kind:
+            return False
+        return self._unanswered.popleft()[1]
 
 
 async def start_up_packet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:

@@ -1,129 +1,336 @@
-"""What each driver sends besides a statement, and what comes back: the facts that the meter counts by.
+"""What each driver sends, and what comes back: the facts that the meter counts by.
 
 Private attributes of the drivers and of SQLAlchemy's adapters are read here, as there are no public ones; tests hold
-the counts against the wire. When to count is left to `dbkit.database.meter`.
+the counts against the wire, with SQLAlchemy 2.0 and 2.1. When to count is left to `dbkit.database.meter`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import asyncpg
+import psycopg
+from asyncpg.protocol import Protocol as AsyncpgProtocol
+from psycopg.pq import TransactionStatus
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection, AsyncAdapt_asyncpg_ss_cursor
+from sqlalchemy.dialects.postgresql.psycopg import AsyncAdapt_psycopg_connection, AsyncAdapt_psycopg_ss_cursor
+
+from dbkit.errors import DbkitError
+from dbkit.measure.cost import PageCost
+
+Mark = Any
+"""What a driver had sent before a call: its own affair. None says that the call will send nothing."""
+_FETCHES = ("fetchone", "fetchmany", "fetchall")
+_OPEN = (TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+_FOUND_WHILE_PREPARING = ("42", "3F")
+"""Classes of SQLSTATE: a syntax error or a name that is not there; no such schema."""
+_FOUND_WHILE_EXECUTING = "42501"
+"""Of the first class, but for no right to do it."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method that sends something: what to read before it is called, and what to charge to a page after it.
+
+    Both get the object that the method is called on. `charge` also gets the error where the method raised one.
+    """
+
+    mark: Callable[[Any], Mark]
+    charge: Callable[[PageCost, Any, Mark, BaseException | None], None]
 
 
 class MeteredDriver(Protocol):
-    """A driver as the meter sees it. A `connection` is the object that `connection_of` and `unwrap` return."""
+    """A driver as the meter sees it: connections and cursors as SQLAlchemy uses them, and what their methods send."""
 
-    def connection_of(self, cursor: Any) -> Any:
-        """The connection of a cursor that SQLAlchemy executes a statement on."""
+    makes_cursors_itself: bool
+    """Whether a connection makes its cursors by `cursor_factory` and `server_cursor_factory`, as psycopg does."""
+    connection: Mapping[str, Operation]
+    """The methods of a connection that send something, but for those that make a cursor."""
+    cursor: Mapping[str, Operation]
+    """The methods of a cursor that send something."""
+    server_side_cursor: Mapping[str, Operation]
+    """Those of a cursor whose rows stay with the server until they are fetched."""
 
-    def unwrap(self, dbapi_connection: Any) -> Any:
-        """The connection within the one that SQLAlchemy's pool keeps."""
+    def __hash__(self) -> int:
+        """By what it is: classes are made once for each driver."""
 
-    def in_transaction(self, connection: Any) -> bool:
-        """Whether a transaction is open, so that a statement needs no BEGIN, and a ROLLBACK is sent."""
+    def is_server_side(self, cursor_class: type) -> bool:
+        """Whether cursors of that class leave their rows with the server."""
 
-    def begins(self, connection: Any) -> int:
-        """Round trips of the BEGIN that the next statement is preceded by, where no transaction is open."""
-
-    def mark(self, connection: Any, statement: str) -> int:
-        """What `prepares` needs to know from before the statement is executed."""
-
-    def prepares(self, connection: Any, mark: int) -> int:
-        """Round trips that preparing the statement took, after it was executed."""
-
-    def rows(self, cursor: Any) -> int:
-        """Rows that the executed statement returned."""
-
-    def rollback_trips(self, connection: Any) -> int:
-        """Round trips of a ROLLBACK in an open transaction."""
-
-    def ping_trips(self, connection: Any) -> int:
-        """Round trips of SQLAlchemy's pre-ping, without those that `prepares` counts."""
-
-    def mark_ping(self, connection: Any) -> int:
-        """As `mark`, for the statement of SQLAlchemy's pre-ping."""
+    def prepare(self, dbapi_connection: Any) -> None:
+        """Make a connection ready to be metered. Raises DbkitError where it is not the driver's own."""
 
 
 class Psycopg:
     """psycopg's sync side, which SQLAlchemy uses as it is."""
 
-    def connection_of(self, cursor: Any) -> Any:
-        return cursor._conn
+    makes_cursors_itself = True
+    _iteration = "__next__"
 
-    def unwrap(self, dbapi_connection: Any) -> Any:
+    def __init__(self) -> None:
+        fetch = Operation(self._mark_fetch, self._charge_fetch)
+        self.connection: Mapping[str, Operation] = {
+            "commit": Operation(self._mark_end, self._charge_end),
+            "rollback": Operation(self._mark_end, self._charge_end),
+        }
+        self.cursor: Mapping[str, Operation] = {
+            "execute": Operation(self._mark_cursor, self._charge_statement),
+            "executemany": Operation(self._mark_cursor, self._charge_many),
+        }
+        self.server_side_cursor: Mapping[str, Operation] = {
+            "execute": Operation(self._mark_cursor, self._charge_declare),
+            "close": Operation(self._mark_close, self._charge_close),
+            **dict.fromkeys((*_FETCHES, self._iteration), fetch),
+        }
+
+    def is_server_side(self, cursor_class: type) -> bool:
+        return issubclass(cursor_class, psycopg.ServerCursor)
+
+    def prepare(self, dbapi_connection: Any) -> None:
+        _expect(dbapi_connection, psycopg.Connection)
+
+    def _own_connection(self, dbapi_connection: Any) -> Any:
         return dbapi_connection
 
-    def in_transaction(self, connection: Any) -> bool:
-        return bool(connection.pgconn.transaction_status != 0)  # IDLE
+    def _own_cursor(self, cursor: Any) -> Any:
+        """psycopg's cursor; None where it is closed."""
+        return cursor
 
-    def begins(self, connection: Any) -> int:
-        return 0 if connection.autocommit else 1
+    def _mark_cursor(self, cursor: Any) -> Mark:
+        return _mark_psycopg(self._own_cursor(cursor)._conn)
 
-    def mark(self, connection: Any, statement: str) -> int:
-        return int(connection._prepared._prepared_idx)
+    def _charge_statement(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
+        own = self._own_cursor(cursor)
+        cost.statements += 1
+        if error is not None:
+            cost.round_trips += _trips_until(error, own._conn, mark)
+            return
+        cost.round_trips += _trips_of_statement(own._conn, mark)
+        # `description` would be made again each time it is asked for, which costs more than the rest of the meter
+        results = own._results
+        if len(results) == 1:
+            cost.rows += results[0].ntuples
+        elif results:  # of several statements in one text, which are sent at once
+            cost.statements += len(results) - 1
+            cost.rows += sum(result.ntuples for result in results)
 
-    def prepares(self, connection: Any, mark: int) -> int:
-        return int(connection._prepared._prepared_idx) - mark
+    def _charge_many(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
+        # all in one pipeline, in which only a BEGIN is waited for
+        own = self._own_cursor(cursor)
+        cost.round_trips += mark[0] + 1 if error is None else _trips_until(error, own._conn, mark)
+        cost.rows += sum(result.ntuples for result in own._results)
 
-    def rows(self, cursor: Any) -> int:
-        # psycopg makes another `description` each time it is asked for, which costs more than the rest of the meter
-        return 0 if (result := cursor.pgresult) is None else int(result.ntuples)
+    def _charge_declare(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
+        # DECLARE, and then a question after the columns
+        cost.statements += 1
+        if error is None:
+            cost.round_trips += mark[0] + 2
+        else:
+            cost.round_trips += _trips_until(error, self._own_cursor(cursor)._conn, mark)
 
-    def rollback_trips(self, connection: Any) -> int:
+    def _mark_fetch(self, cursor: Any) -> Mark:
+        own = self._own_cursor(cursor)
+        return None if own is None else (own.pgresult,)
+
+    def _charge_fetch(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
+        result = self._own_cursor(cursor).pgresult
+        if result is not mark[0]:
+            cost.round_trips += 1
+            cost.rows += result.ntuples
+        elif error is not None and _was_sent(error):
+            cost.round_trips += 1
+
+    def _mark_close(self, cursor: Any) -> Mark:
+        own = self._own_cursor(cursor)
+        is_sent = own is not None and not own.closed and _status(own._conn) == TransactionStatus.INTRANS
+        return True if is_sent else None
+
+    def _charge_close(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
+        cost.round_trips += 1
+
+    def _mark_end(self, dbapi_connection: Any) -> Mark:
+        own = self._own_connection(dbapi_connection)
+        return _mark_psycopg(own) if _status(own) in _OPEN else None
+
+    def _charge_end(self, cost: PageCost, dbapi_connection: Any, mark: Mark, error: BaseException | None) -> None:
         # psycopg forgets its prepared statements at a ROLLBACK and has the server forget them too
-        return 2 if connection._prepared._names else 1
-
-    def ping_trips(self, connection: Any) -> int:
-        return 1  # in autocommit
-
-    def mark_ping(self, connection: Any) -> int:
-        return self.mark(connection, "")
+        own = self._own_connection(dbapi_connection)
+        cost.round_trips += _trips_of_statement(own, mark) if error is None else 1
 
 
 class PsycopgAsync(Psycopg):
     """psycopg's async side behind SQLAlchemy's adapter."""
 
-    def connection_of(self, cursor: Any) -> Any:
-        return cursor._adapt_connection._connection
+    makes_cursors_itself = False
+    _iteration = "__iter__"
 
-    def unwrap(self, dbapi_connection: Any) -> Any:
+    def is_server_side(self, cursor_class: type) -> bool:
+        return issubclass(cursor_class, AsyncAdapt_psycopg_ss_cursor)
+
+    def prepare(self, dbapi_connection: Any) -> None:
+        _expect(dbapi_connection, AsyncAdapt_psycopg_connection)
+        _expect(dbapi_connection._connection, psycopg.AsyncConnection)
+
+    def _own_connection(self, dbapi_connection: Any) -> Any:
         return dbapi_connection._connection
 
-    def rows(self, cursor: Any) -> int:
-        return super().rows(cursor._cursor)
+    def _own_cursor(self, cursor: Any) -> Any:
+        return cursor._cursor
+
+
+Sent = tuple[int, int, int]
+"""BEGINs that psycopg will send before the next statement, statements prepared so far, and those still known."""
+
+
+def _status(connection: Any) -> int:
+    return int(connection.pgconn.transaction_status)
+
+
+def _mark_psycopg(connection: Any) -> Sent:
+    prepared = connection._prepared
+    begins = 0 if connection._autocommit or connection.pgconn.transaction_status else 1  # 0 is IDLE
+    return begins, prepared._prepared_idx, len(prepared._names)
+
+
+def _trips_of_statement(connection: Any, mark: Sent) -> int:
+    """Round trips of a statement, with those of its BEGIN, of preparing it, and of what the server had to forget."""
+    begins, prepared_before, known_before = mark
+    prepared: int = connection._prepared._prepared_idx - prepared_before
+    known = len(connection._prepared._names) - known_before
+    return begins + 1 + prepared + (1 if known < prepared else 0)
+
+
+def _trips_until(error: BaseException, connection: Any, mark: Sent) -> int:
+    begins, prepared_before, known_before = mark
+    if not _was_sent(error):  # the BEGIN is sent before the parameters are looked at
+        return begins if _status(connection) in _OPEN else 0
+    manager = connection._prepared
+    prepared: int = manager._prepared_idx - prepared_before
+    if prepared and len(manager._names) == known_before and _could_not_be_prepared(error, manager.prepare_threshold):
+        return begins + prepared
+    return begins + 1 + prepared
+
+
+def _could_not_be_prepared(error: BaseException, prepare_threshold: int | None) -> bool:
+    # a statement prepared at its first execution is forgotten after any error: what went wrong says where
+    sqlstate = getattr(error, "sqlstate", None) or ""
+    return bool(prepare_threshold) or (
+        sqlstate.startswith(_FOUND_WHILE_PREPARING) and sqlstate != _FOUND_WHILE_EXECUTING
+    )
+
+
+def _was_sent(error: BaseException) -> bool:
+    """Whether what raised `error` had been sent; else psycopg refused it: a parameter that it cannot send."""
+    if isinstance(error, psycopg.Error):
+        return error.sqlstate is not None or isinstance(error, psycopg.OperationalError)
+    return not isinstance(error, Exception)  # who waited was killed
+
+
+class _CountedProtocol(AsyncpgProtocol):  # type: ignore[misc]
+    """An asyncpg connection's protocol that counts its requests, each of which is waited for.
+
+    So what asyncpg sends of its own accord is counted too: it closes statements, and looks up types.
+    """
+
+    round_trips = 0
+    rows_fetched = 0
+    """Rows of cursors."""
+
+    async def prepare(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        try:
+            return await AsyncpgProtocol.prepare(self, *args, **kwargs)
+        except asyncpg.PostgresError:
+            self.round_trips += 1  # asyncpg then sends a Sync, and waits for its answer
+            raise
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        answer = await AsyncpgProtocol.execute(self, *args, **kwargs)
+        self.rows_fetched += len(answer[0])
+        return answer
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        return AsyncpgProtocol.bind(self, *args, **kwargs)
+
+    def bind_execute(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        return AsyncpgProtocol.bind_execute(self, *args, **kwargs)
+
+    def bind_execute_many(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        return AsyncpgProtocol.bind_execute_many(self, *args, **kwargs)
+
+    def query(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        return AsyncpgProtocol.query(self, *args, **kwargs)
+
+    def close_statement(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        return AsyncpgProtocol.close_statement(self, *args, **kwargs)
+
+    def close_portal(self, *args: Any, **kwargs: Any) -> Any:
+        self.round_trips += 1
+        return AsyncpgProtocol.close_portal(self, *args, **kwargs)
 
 
 class Asyncpg:
-    """asyncpg behind SQLAlchemy's adapter; the connection is the adapter's, which knows more than asyncpg's."""
+    """asyncpg behind SQLAlchemy's adapter."""
 
-    def connection_of(self, cursor: Any) -> Any:
-        return cursor._adapt_connection
+    makes_cursors_itself = False
 
-    def unwrap(self, dbapi_connection: Any) -> Any:
-        return dbapi_connection
+    def __init__(self) -> None:
+        end = Operation(self._mark_end, self._charge_trips)
+        fetch = Operation(self._mark, self._charge_fetch)
+        ping = Operation(self._mark, self._charge_trips)
+        self.connection: Mapping[str, Operation] = {"commit": end, "rollback": end, "ping": ping}
+        self.cursor: Mapping[str, Operation] = {
+            "execute": Operation(self._mark, self._charge_statement),
+            "executemany": Operation(self._mark, self._charge_trips),
+        }
+        # closing one sends nothing: the server forgets it at the end of the transaction
+        self.server_side_cursor: Mapping[str, Operation] = {
+            "execute": self.cursor["execute"],
+            **dict.fromkeys(_FETCHES, fetch),
+        }
 
-    def in_transaction(self, connection: Any) -> bool:
-        return connection._transaction is not None
+    def is_server_side(self, cursor_class: type) -> bool:
+        return issubclass(cursor_class, AsyncAdapt_asyncpg_ss_cursor)
 
-    def begins(self, connection: Any) -> int:
-        return 0 if connection.autocommit else 1
+    def prepare(self, dbapi_connection: Any) -> None:
+        _expect(dbapi_connection, AsyncAdapt_asyncpg_connection)
+        protocol = dbapi_connection._connection._protocol
+        if not isinstance(protocol, _CountedProtocol):
+            _expect(protocol, AsyncpgProtocol)
+            protocol.__class__ = _CountedProtocol
 
-    def mark(self, connection: Any, statement: str) -> int:
-        cache = connection._prepared_statement_cache
-        return 1 if cache is None or statement not in cache else 0
+    def _mark(self, connection_or_cursor: Any) -> Mark:
+        # of a connection that is closed there is none
+        protocol = connection_or_cursor._connection._protocol
+        return None if protocol is None else (protocol, protocol.round_trips, protocol.rows_fetched)
 
-    def prepares(self, connection: Any, mark: int) -> int:
-        return mark
+    def _mark_end(self, dbapi_connection: Any) -> Mark:
+        return None if dbapi_connection._transaction is None else self._mark(dbapi_connection)
 
-    def rows(self, cursor: Any) -> int:
-        return 0 if cursor._description is None else max(cursor._rowcount, 0)
+    def _charge_trips(self, cost: PageCost, target: Any, mark: Mark, error: BaseException | None) -> None:
+        cost.round_trips += mark[0].round_trips - mark[1]
 
-    def rollback_trips(self, connection: Any) -> int:
-        return 1
+    def _charge_statement(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
+        cost.statements += 1
+        cost.round_trips += mark[0].round_trips - mark[1]
+        if error is None:
+            cost.rows += len(cursor._rows)  # all of them, but for a server-side cursor
 
-    def ping_trips(self, connection: Any) -> int:
-        return 1 if connection.autocommit else 3  # in a transaction of its own
+    def _charge_fetch(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
+        cost.round_trips += mark[0].round_trips - mark[1]
+        cost.rows += mark[0].rows_fetched - mark[2]
 
-    def mark_ping(self, connection: Any) -> int:
-        # a statement of asyncpg's, which has a cache of its own
-        driver = connection._connection
-        return 0 if driver._stmt_cache.has((";", driver._protocol.get_record_class(), False)) else 1
+
+def _expect(connection: Any, expected: type) -> None:
+    # by its type: something around a connection may claim to be one
+    if not issubclass(type(connection), expected):
+        found = f"{type(connection).__module__}.{type(connection).__qualname__}"
+        raise DbkitError(f"cannot measure pages on a connection of {found}: expected {expected.__qualname__}")

@@ -1,44 +1,53 @@
 """Charges what an engine does to the page in progress: see `dbkit.measure.cost`.
 
-Methods of the engine's own dialect and pool are wrapped, at about a microsecond a statement. Engine events would cost
-several times that, do not show when the wait for a connection began, and count a BEGIN and a ROLLBACK that are never
-sent. What a driver sends besides a statement is in `dbkit.database.drivers`.
+The connections of the engine's pool, and their cursors, get classes of their own whose methods are timed and counted,
+at one or two microseconds a statement. Engine events would cost several times that, do not show when the wait for a
+connection began, and count a BEGIN and a ROLLBACK that are never sent. What a driver sends at which call is in
+`dbkit.database.drivers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sized
+from contextlib import suppress
+from functools import cache, wraps
 from time import perf_counter
 from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import Dialect, Engine, Pool, event
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from dbkit.database.drivers import MeteredDriver
+from dbkit.database.drivers import MeteredDriver, Operation
 from dbkit.database.stacks import STACKS
 from dbkit.errors import DbkitError
 from dbkit.measure.cost import PageCost, current_cost
 
 _metered: WeakSet[Dialect | Pool] = WeakSet()
+_NO_STATEMENTS = ("do_ping", "do_savepoint", "do_release_savepoint", "do_rollback_to_savepoint")
+"""Methods of a dialect that execute what the page did not ask for."""
 
 
 def meter(engine: Engine | AsyncEngine) -> None:
     """Charge what `engine` does from now on to the page in progress; with no page in progress it works as before.
 
     It can be any engine on a driver of `dbkit.database.stacks`, with any pool. Metering it again changes nothing.
-    Raises DbkitError for another driver.
+    Raises DbkitError for another driver. A connection that is not the driver's own, but an object around it, raises
+    DbkitError when it is used.
 
-    Not counted are rows that a server-side cursor fetches later, and what is sent past SQLAlchemy by the driver's own
-    connection.
+    Counted is all that goes through SQLAlchemy or through a DBAPI connection of its pool: statements of events too, and
+    rows of a server-side cursor as they are fetched. The following is not: COPY, psycopg's pipeline mode, two-phase
+    commits, and what is sent by the driver's own connection under an async engine (`driver_connection`); rows that
+    `executemany` throws away; and rows that asyncpg reads for itself, when it looks up a type. What a listener of
+    "connect" sends belongs to opening the connection, if it was added before the engine was metered.
     """
     sync_engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
     driver = _find_driver(sync_engine.dialect)
     if sync_engine.dialect not in _metered:
-        _meter_dialect(sync_engine.dialect, driver)
+        _meter_dialect(sync_engine.dialect)
     if sync_engine.pool not in _metered:
-        _meter_pool(sync_engine.pool)
+        _meter_pool(sync_engine.pool, driver)
         event.listen(sync_engine.pool, "connect", _finish_connecting)
 
 
@@ -50,37 +59,66 @@ def _find_driver(dialect: Dialect) -> MeteredDriver:
     raise DbkitError(f"cannot measure pages on {dialect.name}+{dialect.driver}: make the engine with one of {usable}")
 
 
-def _meter_pool(pool: Pool) -> None:
+def _meter_dialect(dialect: Dialect) -> None:
+    for name in _NO_STATEMENTS:
+        setattr(dialect, name, _without_statements(getattr(dialect, name)))
+    _metered.add(dialect)
+
+
+def _without_statements(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` with its round trips charged, and its statements not, as with BEGIN and COMMIT."""
+
+    @wraps(run)
+    def metered(*args: Any) -> Any:
+        cost = current_cost.get()
+        if cost is None:
+            return run(*args)
+        statements = cost.statements
+        try:
+            return run(*args)
+        finally:
+            cost.statements = statements
+
+    return metered
+
+
+def _meter_pool(pool: Pool, driver: MeteredDriver) -> None:
     """Charge the wait for a connection, and the opening of one; also in pools that are made in place of this one."""
     get, create, recreate = pool._do_get, pool._invoke_creator, pool.recreate
 
     def metered_get() -> ConnectionPoolEntry:
         cost = current_cost.get()
         if cost is None or cost.in_pool:  # a queue pool calls it again where another page took the connection
-            return get()
-        cost.in_pool = True
-        connect_s, began_at_s = cost.connect_s, perf_counter()
-        try:
-            return get()
-        finally:
-            cost.in_pool = False
-            # what went into opening a connection is charged already, and is not waiting
-            cost.pool_s += perf_counter() - began_at_s - (cost.connect_s - connect_s)
+            entry = get()
+        else:
+            cost.in_pool = True
+            connect_s, began_at_s = cost.connect_s, perf_counter()
+            try:
+                entry = get()
+            finally:
+                cost.in_pool = False
+                # what went into opening a connection is charged already, and is not waiting
+                cost.pool_s += perf_counter() - began_at_s - (cost.connect_s - connect_s)
+        if entry.dbapi_connection is not None:  # it may have been opened before the engine was metered
+            _meter_connection(entry.dbapi_connection, driver)
+        return entry
 
     def metered_create(record: ConnectionPoolEntry) -> Any:
         cost = current_cost.get()
-        if cost is None:
-            return create(record)
-        cost.connect_began_at_s = perf_counter()
+        if cost is not None:
+            cost.connect_began_at_s = perf_counter()
         try:
-            return create(record)
+            made = create(record)
+            _meter_connection(made, driver)
+            return made
         except BaseException:
-            _charge_connecting(cost)
+            if cost is not None:
+                _charge_connecting(cost)
             raise
 
     def metered_recreate() -> Pool:
         made = recreate()
-        _meter_pool(made)  # it takes over the listeners of this one
+        _meter_pool(made, driver)  # it takes over the listeners of this one
         return made
 
     for name, method in {
@@ -106,72 +144,111 @@ def _charge_connecting(cost: PageCost) -> None:
     cost.connect_began_at_s = None
 
 
-def _meter_dialect(dialect: Dialect, driver: MeteredDriver) -> None:
-    """Charge statements, the ends of transactions, and SQLAlchemy's pre-pings."""
-    for name, method in {
-        "do_execute": _metered_statement(driver, dialect.do_execute),
-        "do_execute_no_params": _metered_statement(driver, dialect.do_execute_no_params),
-        "do_executemany": _metered_statement(driver, dialect.do_executemany),
-        "do_commit": _metered_end(driver, dialect.do_commit, lambda connection: 1),
-        "do_rollback": _metered_end(driver, dialect.do_rollback, driver.rollback_trips),
-        "do_ping": _metered_ping(driver, dialect.do_ping),
-    }.items():
-        setattr(dialect, name, method)
-    _metered.add(dialect)
+class _Metered:
+    """Marks the classes that are made here."""
+
+    __slots__ = ()
 
 
-def _metered_statement(driver: MeteredDriver, run: Callable[..., None]) -> Callable[..., None]:
-    def metered(cursor: Any, statement: str, *rest: Any) -> None:
-        cost = current_cost.get()
-        if cost is None or cost.connect_began_at_s is not None:
-            return run(cursor, statement, *rest)
-        connection = driver.connection_of(cursor)
-        trips = 1 if driver.in_transaction(connection) else 1 + driver.begins(connection)
-        mark = driver.mark(connection, statement)
-        began_at_s = perf_counter()
-        try:
-            run(cursor, statement, *rest)
-        finally:
-            cost.db_s += perf_counter() - began_at_s
-            cost.statements += 1
-            cost.round_trips += trips + driver.prepares(connection, mark)
-        cost.rows += driver.rows(cursor)
+def _meter_connection(dbapi_connection: Any, driver: MeteredDriver) -> None:
+    connection_class: Any = type(dbapi_connection)
+    if issubclass(connection_class, _Metered):
+        return
+    driver.prepare(dbapi_connection)
+    dbapi_connection.__class__ = _connection_class(connection_class, driver)
+    if driver.makes_cursors_itself:
+        for name in ("cursor_factory", "server_cursor_factory"):
+            factory = getattr(dbapi_connection, name)
+            is_class = isinstance(factory, type)
+            metered = _cursor_class(factory, driver) if is_class else _metered_factory(factory, driver)
+            setattr(dbapi_connection, name, metered)
+
+
+@cache
+def _connection_class(connection_class: Any, driver: MeteredDriver) -> type:
+    methods = {
+        name: _metered_method(getattr(connection_class, name), operation)
+        for name, operation in driver.connection.items()
+    }
+    if not driver.makes_cursors_itself:
+        methods["cursor"] = _metered_factory(connection_class.cursor, driver)
+    return _subclass(connection_class, methods)
+
+
+@cache
+def _cursor_class(cursor_class: type, driver: MeteredDriver) -> type:
+    if issubclass(cursor_class, _Metered):
+        return cursor_class
+    operations = driver.server_side_cursor if driver.is_server_side(cursor_class) else driver.cursor
+    methods = {
+        name: (_metered_iteration if name == "__iter__" else _metered_method)(getattr(cursor_class, name), operation)
+        for name, operation in operations.items()
+    }
+    if "executemany" in methods:
+        methods["executemany"] = _counting_sets(methods["executemany"])
+    return _subclass(cursor_class, methods)
+
+
+def _subclass(base: type, methods: dict[str, Callable[..., Any]]) -> type:
+    # with no attribute of its own, so that an object of `base` can become one of it
+    return type(base.__name__, (base, _Metered), {"__slots__": (), "__module__": base.__module__, **methods})
+
+
+def _metered_factory(make: Callable[..., Any], driver: MeteredDriver) -> Callable[..., Any]:
+    @wraps(make)
+    def metered(*args: Any, **kwargs: Any) -> Any:
+        cursor = make(*args, **kwargs)
+        made_as: Any = type(cursor)
+        cursor.__class__ = _cursor_class(made_as, driver)
+        return cursor
 
     return metered
 
 
-def _metered_end(
-    driver: MeteredDriver, run: Callable[[PoolProxiedConnection], None], trips: Callable[[Any], int]
-) -> Callable[[PoolProxiedConnection], None]:
-    def metered(pooled: PoolProxiedConnection) -> None:
+def _metered_method(run: Callable[..., Any], operation: Operation) -> Callable[..., Any]:
+    mark_sent, charge = operation.mark, operation.charge
+
+    @wraps(run)
+    def metered(target: Any, *args: Any, **kwargs: Any) -> Any:
         cost = current_cost.get()
-        if cost is None or cost.connect_began_at_s is not None:
-            return run(pooled)
-        connection = driver.unwrap(pooled.dbapi_connection)
-        if not driver.in_transaction(connection):
-            return run(pooled)  # sends nothing
-        cost.round_trips += trips(connection)
+        if cost is None or cost.connect_began_at_s is not None or (mark := mark_sent(target)) is None:
+            return run(target, *args, **kwargs)
         began_at_s = perf_counter()
         try:
-            run(pooled)
-        finally:
+            result = run(target, *args, **kwargs)
+        except BaseException as error:
             cost.db_s += perf_counter() - began_at_s
+            charge(cost, target, mark, error)
+            raise
+        cost.db_s += perf_counter() - began_at_s
+        charge(cost, target, mark, None)
+        return result
 
     return metered
 
 
-def _metered_ping(driver: MeteredDriver, ping: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    def metered(dbapi_connection: Any) -> bool:
+def _metered_iteration(run: Callable[..., Iterator[Any]], operation: Operation) -> Callable[..., Iterator[Any]]:
+    @wraps(run)
+    def metered(cursor: Any) -> Iterator[Any]:
+        rows = run(cursor)
+        fetch = _metered_method(lambda cursor: next(rows), operation)
+        with suppress(StopIteration):
+            while True:
+                yield fetch(cursor)
+
+    return metered
+
+
+def _counting_sets(run: Callable[..., Any]) -> Callable[..., Any]:
+    """An `executemany` whose every set of parameters is a statement, as the server executes one for each."""
+
+    @wraps(run)
+    def metered(cursor: Any, statement: Any, parameter_sets: Any, **kwargs: Any) -> Any:
+        if not isinstance(parameter_sets, Sized):
+            parameter_sets = list(parameter_sets)
         cost = current_cost.get()
-        if cost is None or cost.connect_began_at_s is not None:
-            return ping(dbapi_connection)
-        connection = driver.unwrap(dbapi_connection)
-        trips, mark = driver.ping_trips(connection), driver.mark_ping(connection)
-        began_at_s = perf_counter()
-        try:
-            return ping(dbapi_connection)
-        finally:
-            cost.db_s += perf_counter() - began_at_s
-            cost.round_trips += trips + driver.prepares(connection, mark)
+        if cost is not None and cost.connect_began_at_s is None:
+            cost.statements += len(parameter_sets)
+        return run(cursor, statement, parameter_sets, **kwargs)
 
     return metered

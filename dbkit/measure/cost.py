@@ -24,9 +24,10 @@ class PageCost:
     `asked_at_s`, `started_at_s` and `finished_at_s` are readings of `time.perf_counter`, which all threads of a process
     share; a page is asked for now, unless `asked_at_s` is given. `pool_s`, `connect_s` and `db_s` are seconds.
 
-    `statements` are those that the page executed. `round_trips` also counts each BEGIN, COMMIT, ROLLBACK, prepare and
-    pre-ping of the pool that was really sent. `rows` are those that the server returned. `connections` are those opened
-    for this page; their own round trips are in `connect_s` alone.
+    `statements` are those that the page executed: one for each set of parameters of an `executemany`, and one for a
+    statement whose rows are fetched in parts. `round_trips` also counts each BEGIN, COMMIT, ROLLBACK, savepoint,
+    prepare, fetch and pre-ping of the pool that was really sent. `rows` are those that the server returned.
+    `connections` are those opened for this page; their own round trips are in `connect_s` alone.
 
     `connect_began_at_s` and `in_pool` are the meter's notes on what is in progress.
     """

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
 from sqlalchemy import Engine, NullPool, StaticPool, create_engine, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session
 
 from dbkit.database.engines import make_engine
@@ -21,105 +17,21 @@ from dbkit.database.meter import meter
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
-from dbkit.measure.cost import PARTS, PageCost
-from dbkit.paging import STRATEGIES, PageFunction, RenderedPage, joined, read_page, read_page_async
+from dbkit.measure.cost import PageCost
+from dbkit.paging import STRATEGIES, RenderedPage, joined, read_page
+from tests.users_engines import DRIVERS, assert_parts_add_up, read, users_engine
 from tests.wire import WireProxy, upstream_of, wire_proxy
 
-DRIVERS = ("psycopg", "psycopg_async", "asyncpg")
 PAGE, PAGE_SIZE = 3, 20
 STATEMENTS = {"lazy": 1 + PAGE_SIZE, "selectin": 2, "joined": 1, "subquery": 2, "core": 1}
 WARM_PAGES = 12
 """So many that psycopg has prepared a statement of a page, and the one of a ping."""
-ROUNDING_MS = 1e-6
 READERS = 5
-
-
-class Reader(Protocol):
-    """An engine of a user's own, of either kind."""
-
-    @property
-    def engine(self) -> Engine | AsyncEngine:
-        """What the user made."""
-
-    def read_at_once(self, functions: Sequence[PageFunction]) -> list[PageCost]:
-        """A page by each function, all begun before any has ended."""
-
-    def dispose(self) -> None:
-        """What a user calls to have the engine open new connections."""
-
-
-class SyncReader:
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self.engine = create_engine(url, **options)
-
-    def read_at_once(self, functions: Sequence[PageFunction]) -> list[PageCost]:
-        all_are_there = threading.Barrier(len(functions))
-
-        def read(function: PageFunction) -> PageCost:
-            all_are_there.wait()
-            with PageCost() as cost:
-                read_page(self.engine, function, PAGE, PAGE_SIZE)
-            return cost
-
-        with ThreadPoolExecutor(len(functions)) as threads:
-            return list(threads.map(read, functions))
-
-    def dispose(self) -> None:
-        self.engine.dispose()
-
-
-class AsyncReader:
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self.engine = create_async_engine(url, **options)
-        self._runner = asyncio.Runner()
-
-    def read_at_once(self, functions: Sequence[PageFunction]) -> list[PageCost]:
-        async def read(function: PageFunction) -> PageCost:
-            with PageCost() as cost:
-                await read_page_async(self.engine, function, PAGE, PAGE_SIZE)
-            return cost
-
-        async def read_all() -> list[PageCost]:
-            return list(await asyncio.gather(*map(read, functions)))
-
-        return self._runner.run(read_all())
-
-    def dispose(self) -> None:
-        self._runner.run(self.engine.dispose())
-
-    def close(self) -> None:
-        self._runner.close()
-
-
-@contextmanager
-def users_engine(driver: str, url: str, **options: Any) -> Iterator[Reader]:
-    """An engine as it is made without dbkit; it is not metered yet."""
-    url = url.replace("postgresql://", f"postgresql+{driver}://")
-    if driver == "psycopg":
-        reader = SyncReader(url, options)
-        yield reader
-        reader.dispose()
-    else:
-        async_reader = AsyncReader(url, options)
-        yield async_reader
-        async_reader.dispose()
-        async_reader.close()
-
-
-def read(reader: Reader, function: PageFunction) -> PageCost:
-    [cost] = reader.read_at_once([function])
-    return cost
 
 
 def slow(session: Session, page: int, page_size: int) -> RenderedPage:
     session.execute(text("SELECT pg_sleep(0.03)"))
     return []
-
-
-def assert_parts_add_up(cost: PageCost) -> None:
-    parts = cost.as_dict()
-    assert sum(parts[name] for name in PARTS) == pytest.approx(cost.response_ms)
-    assert all(parts[name] >= -ROUNDING_MS for name in PARTS), parts
 
 
 @pytest.fixture(scope="module")
@@ -156,10 +68,10 @@ def test_warm_pages_cost_what_passes_on_the_wire(
 ) -> None:
     with users_engine(driver, url, **POOLS[pool]) as reader:
         meter(reader.engine)
-        read(reader, STRATEGIES[strategy])
+        read(reader, STRATEGIES[strategy], PAGE, PAGE_SIZE)
         for _ in range(WARM_PAGES):
             before = proxy.counts()
-            cost = read(reader, STRATEGIES[strategy])
+            cost = read(reader, STRATEGIES[strategy], PAGE, PAGE_SIZE)
             seen = proxy.counts() - before
             pings = 1 if "pings" in pool else 0  # an empty statement, which the page did not execute
             assert (cost.statements, cost.statements + pings) == (STATEMENTS[strategy], seen.statements)
@@ -180,7 +92,7 @@ def test_connections_opened_are_counted_and_are_not_waiting(
         meter(reader.engine)
         for _ in range(3):
             before = proxy.counts()
-            cost = read(reader, joined)
+            cost = read(reader, joined, PAGE, PAGE_SIZE)
             assert cost.connections == (proxy.counts() - before).connections > 0
             assert cost.statements == STATEMENTS["joined"]
             assert cost.connect_s > 0
@@ -200,9 +112,9 @@ def test_the_wait_for_a_connection_is_the_pools(seeded_url: str, driver: str, ag
     with users_engine(driver, seeded_url, pool_size=1, max_overflow=0) as reader:
         meter(reader.engine)
         for _ in range({"as it was made": 0, "disposed of": 1, "disposed of twice": 2}[again]):
-            read(reader, joined)
+            read(reader, joined, PAGE, PAGE_SIZE)
             reader.dispose()
-        costs = sorted(reader.read_at_once([slow] * READERS), key=lambda cost: cost.pool_s)
+        costs = sorted(reader.read_at_once([slow] * READERS, PAGE, PAGE_SIZE), key=lambda cost: cost.pool_s)
         assert [cost.connections for cost in costs] == [1, 0, 0, 0, 0]
         for cost in costs:
             assert cost.statements == 1
@@ -227,10 +139,10 @@ def test_an_engine_metered_twice_counts_once(proxy: WireProxy, url: str, driver:
     with users_engine(driver, url) as reader:
         meter(reader.engine)
         meter(AGAIN[again](reader.engine))
-        cold = read(reader, joined)
+        cold = read(reader, joined, PAGE, PAGE_SIZE)
         assert (cold.connections, cold.statements) == (1, 1)
         before = proxy.counts()
-        cost = read(reader, joined)
+        cost = read(reader, joined, PAGE, PAGE_SIZE)
         seen = proxy.counts() - before
         assert (cost.statements, cost.round_trips, cost.rows) == (seen.statements, seen.round_trips, seen.rows)
         assert_parts_add_up(cost)
@@ -267,16 +179,6 @@ def test_without_a_page_a_metered_engine_works_and_counts_nothing(seeded_url: st
         assert len(read_page(engine, joined, PAGE, PAGE_SIZE)) == PAGE_SIZE
     assert set(cost.as_dict().values()) == {0}
     engine.dispose()
-
-
-def test_a_statement_read_in_parts_is_one_statement(seeded_url: str, driver: str) -> None:
-    def in_parts(session: Session, page: int, page_size: int) -> RenderedPage:
-        numbers = session.execute(text("SELECT generate_series(1, 100)").execution_options(yield_per=10))
-        return [(str(number), []) for (number,) in numbers]
-
-    with users_engine(driver, seeded_url) as reader:
-        meter(reader.engine)
-        assert read(reader, in_parts).statements == 1
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql+pg8000"])

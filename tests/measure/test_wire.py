@@ -165,6 +165,19 @@ def test_copy_is_two_round_trips_in_and_one_out_and_its_lines_are_no_rows(proxy:
         assert seen(proxy, copy_out) == counts(statements=1, round_trips=1)
 
 
+def test_psycopg_reads_a_declared_statement_in_parts(proxy: WireProxy, url: str) -> None:
+    with psycopg.connect(url) as connection:
+        cursor = connection.cursor("parts")
+
+        def declare() -> None:
+            cursor.execute("select generate_series(1, 5)")
+
+        assert seen(proxy, declare) == counts(statements=1, round_trips=3, begins=1)  # BEGIN, DECLARE, Describe
+        assert seen(proxy, lambda: cursor.fetchmany(3)) == counts(round_trips=1, rows=3)
+        assert seen(proxy, cursor.fetchall) == counts(round_trips=1, rows=2)
+        assert seen(proxy, cursor.close) == counts(round_trips=1)
+
+
 def test_libpq_own_trace_agrees_message_by_message(proxy: WireProxy, url: str, tmp_path: Path) -> None:
     def session() -> None:
         for n in range(7):  # psycopg prepares a statement at its sixth execution
@@ -249,6 +262,49 @@ def test_asyncpg_failing_statements(proxy: WireProxy, url: str) -> None:
         # After an error in the prepare asyncpg sends a Sync, and waits for that as well.
         assert readings[1] - readings[0] == counts(round_trips=2, prepares=1)
         assert readings[2] - readings[1] == counts(round_trips=2, prepares=1)
+
+    asyncio.run(main())
+
+
+def test_asyncpg_reads_a_portal_in_parts(proxy: WireProxy, url: str) -> None:
+    async def main() -> None:
+        connection = await asyncpg.connect(url)
+        async with connection.transaction():
+            statement = await connection.prepare("select generate_series(1, 5)")
+            readings = [proxy.counts()]
+            one = await statement.cursor()
+            readings.append(proxy.counts())
+            assert len(await one.fetch(3)) == 3  # the server answers PortalSuspended
+            readings.append(proxy.counts())
+            other = await statement.cursor()
+            assert len(await other.fetch(4)) == 4
+            assert len(await one.fetch(3)) == 2  # CommandComplete
+            readings.append(proxy.counts())
+        await connection.close()
+        assert readings[1] - readings[0] == counts(statements=1, round_trips=1)
+        assert readings[2] - readings[1] == counts(round_trips=1, rows=3)
+        assert readings[3] - readings[2] == counts(statements=1, round_trips=3, rows=6)
+
+    asyncio.run(main())
+
+
+def test_a_portal_that_fails_leaves_later_counts_right(proxy: WireProxy, url: str) -> None:
+    async def main() -> None:
+        connection = await asyncpg.connect(url)
+        readings = []
+        statement = await connection.prepare("select $1::int / n from generate_series(0, 1) n")
+        for _ in range(2):
+            readings.append(proxy.counts())
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                async with connection.transaction():
+                    await (await statement.cursor(1)).fetch(1)
+        readings.append(proxy.counts())
+        await connection.fetch("select 1")
+        readings.append(proxy.counts())
+        await connection.close()
+        failed = counts(statements=1, round_trips=4, begins=1, rollbacks=1)  # the portal was there
+        assert [readings[1] - readings[0], readings[2] - readings[1]] == [failed] * 2
+        assert readings[3] - readings[2] == counts(statements=1, round_trips=2, rows=1, prepares=1)
 
     asyncio.run(main())
 
