@@ -67,6 +67,11 @@ def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:
             f"no page of {', '.join(unmeasured)} began in its slots' measured time, so that response times and costs"
             " are missing; raise --slot-time"
         )
+    if unseen := [row.label for row in rows if row.pages > row.failures and row.statements == 0]:
+        warnings.append(
+            f"no statement of {', '.join(unseen)} was seen, so that time in the database counts as client: the pages use"
+            " an engine that dbkit does not know; give it to the class as engine"
+        )
     if one_page := [words for row in rows if (words := _percentiles_of_one_page(row))]:
         warnings.append(f"too few pages, so that these are no more than the slowest page: {', '.join(one_page)}")
     return warnings

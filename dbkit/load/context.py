@@ -24,6 +24,7 @@ from dbkit.database.application import database_of
 from dbkit.database.engines import find_database
 from dbkit.database.server import check_server
 from dbkit.database.url import DatabaseUrl
+from dbkit.errors import DbkitError
 from dbkit.load import verification
 from dbkit.load.gate import NO_SLOT, Gate
 from dbkit.load.options import TestOptions
@@ -127,7 +128,10 @@ class LoadContext:
 
         Raises DbkitError for the first that is wrong. A worker that a master has started verifies only what it needs.
         """
+        user_classes = list(user_classes)
         if not self.needs_database:
+            if resetting := [each.__name__ for each in user_classes if getattr(each, "reset", None) is not None]:
+                raise DbkitError(f"{resetting[0]} has a reset, which the master runs: give it --database-url too")
             return
         test_options = TestOptions.read(options)
         chosen = list(self.page_classes(test_options, user_classes).values())

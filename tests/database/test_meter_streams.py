@@ -67,7 +67,7 @@ def all_in_partitions(session: Session, rows: int) -> list[list[str]]:
 
 def all_by_fetchmany(session: Session, rows: int) -> list[Any]:
     result = session.connection().execution_options(stream_results=True).execute(NUMBERS, {"rows": rows})
-    read = []
+    read: list[Any] = []
     while part := result.fetchmany(4):
         read += part
     return read
