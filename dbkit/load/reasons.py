@@ -19,7 +19,7 @@ READ_CHARACTERS = 500
 """How much of an error's words is looked at."""
 PLACEHOLDER = "…"
 
-_URL = r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+"
+_URL = r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"`<>]+"
 _SECRET = re.compile(rf"(?i)({_URL})|(\b\w*(?:password|passwd|pwd)\w*\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|\S+)")
 _SQL = re.compile(r"\[(?:SQL|parameters): |\(Background on this error|Original exception was: ")
 """What SQLAlchemy adds to an error's own words begins with this."""
@@ -60,11 +60,12 @@ def reason_of(error: BaseException) -> Reason:
         first = reason_of(error.exceptions[0])
         return first._replace(kind=f"{_name(error)}: {first.kind}")
     if isinstance(error, WrongPage):
-        return Reason("", _words(error))
+        words = _words(error)
+        return Reason("" if words else _name(error), words)
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return Reason("PoolTimeout", "no connection became free within the pool timeout")
     origin = error.orig if isinstance(error, sqlalchemy.exc.StatementError) and error.orig is not None else error
-    if (sqlstate := getattr(origin, "sqlstate", None)) is not None:
+    if isinstance(sqlstate := getattr(origin, "sqlstate", None), str):
         return Reason(f"{sqlstate} {_sqlstate_name(sqlstate)}", "")
     if isinstance(origin, psycopg.OperationalError):
         return Reason(_name(origin), "the connection failed or was lost")

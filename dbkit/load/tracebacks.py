@@ -63,7 +63,8 @@ def _cause(error: BaseException) -> tuple[BaseException | None, str]:
 
 
 def _one(error: BaseException) -> str:
-    lines = str(reason_of(error)).splitlines()
+    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    lines = "\n".join([str(reason_of(error)), *map(without_secrets, notes)]).splitlines()
     words = [f"{_short(line)}\n" for line in lines[:MOST_LINES]]
     return "".join(chain(_frames(error), words))
 
