@@ -16,7 +16,7 @@ from dbkit.analysis.rows import SIGNIFICANT_DIGITS
 from dbkit.output.columns import file_columns
 from dbkit.output.writing import write_text
 
-FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\n")
 
 FILES: dict[str, Callable[[Result], str]] = {
     "strategies.csv": lambda result: _table(ClassRow, result.strategies),
@@ -35,11 +35,13 @@ def write_files(result: Result, prefix: str) -> None:
 def cell(value: object) -> object:
     """A value as the CSV files have it; None stays, and is written as nothing.
 
-    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    Text that a spreadsheet would take for a formula begins with an apostrophe. A carriage return, which readers take
+    for the end of a row, is a line break within the cell.
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
+        value = value.replace("\r", "\n")
         return f"'{value}" if value.startswith(FORMULA_BEGINNINGS) else value
     return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else value
 

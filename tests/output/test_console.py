@@ -232,6 +232,23 @@ def test_what_the_harness_takes_is_said_where_it_was_measured() -> None:
     assert "the harness takes" not in printed(FULL)
 
 
+def test_each_workload_has_its_tables_under_its_name() -> None:
+    rows = [row(f"{workload} {name}", workload=workload) for workload in ("albums", "orders") for name in ("a", "b")]
+    references = {name: Reference(label=f"{name} b", named=False) for name in ("albums", "orders")}
+    verdicts = [verdict(f"{name} a", f"{name} b", 2.0, 0.1, workload=name) for name in references]
+    text = printed(plain_result(strategies=rows, verdicts=verdicts, references=references, headline=HEADLINE))
+    lines = text.splitlines()
+    assert [line for line in lines if line.startswith("workload ")] == ["workload albums", "workload orders"]
+    of_albums, of_orders = text.split("workload orders\n")
+    for part, name in ((of_albums, "albums"), (of_orders, "orders")):
+        speeds, reasons = tables(part)
+        assert f"× {name} b" in speeds[0]
+        for shown in (speeds, reasons):
+            assert [line.split("  ")[0] for line in shown[1:]] == [f"{name} a", f"{name} b"]
+    assert lines[-2:] == HEADLINE
+    assert "workload" not in printed(FULL)
+
+
 # Terminals and pipes
 
 

@@ -572,6 +572,153 @@ def test_no_rule_of_the_style_reaches_beyond_dbkit(full_tab: Tab) -> None:
     assert [selector for selector in selectors if not selector.startswith(".dbkit")] == []
 
 
+# Several workloads
+
+
+WORKLOADS = {
+    workload: [
+        UserClass(f"{stack.title()}{workload.title()}{strategy.title()}", stack, strategy, workload)
+        for stack in ("psycopg", "asyncpg")
+        for strategy in ("selectin", "joined", "lazy")
+    ]
+    for workload in ("albums", "orders")
+}
+
+
+@pytest.fixture(scope="module")
+def two_workloads() -> Result:
+    result = rounds_of([user_class for classes in WORKLOADS.values() for user_class in classes], rounds=4)
+    result.workloads = [
+        WorkloadInfo(name="albums", pages="300 keys, random order", check="pages are not checked", writing_classes=[]),
+        WorkloadInfo(name="orders", pages="9 keys, random order", check="each page is checked", writing_classes=[]),
+    ]
+    result.plans = [
+        changed(plan, workload=workload, key=f"key of {workload}")
+        for workload in WORKLOADS
+        for plan in result.plans[:2]
+    ]
+    return result
+
+
+def test_each_workload_has_sections_charts_and_tables_of_its_own(
+    chromium: Browser, tmp_path: Path, two_workloads: Result
+) -> None:
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, two_workloads)
+        page = tab.page
+        sections = page.locator("section").evaluate_all("sections => sections.map(section => section.id)")
+        answers = ("comparison", "verdicts", "latency", "reasons", "counts", "time")
+        assert sections == [
+            *(f"{name}-{place}" for place in (1, 2) for name in answers),
+            *("sql", "figures", "setting", "terms"),
+        ]
+        assert page.locator("h1").all_inner_texts() == ["albums", "orders", "All workloads"]
+        links = page.locator(".dbkit-contents a")
+        assert links.count() == 3 + len(sections)
+        assert all(links.all_inner_texts())
+        for place, (workload, classes) in enumerate(WORKLOADS.items(), 1):
+            names = {each.name for each in classes}
+            reference = two_workloads.references[workload].label
+            rows = table(tab, f"#comparison-{place} table")
+            assert {cells[0][1:] for cells in rows[1:]} == names
+            assert rows[0][2] == f"× {reference}"
+            assert {cells[0][1:] for cells in table(tab, f"#reasons-{place} table")[2:]} == names
+            chart = f"section[id$='-{place}'] [data-chart={{}}]"
+            for kind in ("latency", "slots", "verdicts", "fastest", "counts", "parts"):
+                conditions = page.locator(chart.format(kind)).first.evaluate(
+                    """chart => [...new Set(chart.data.map(({ uid }) => uid.replace(/^.* (?=[A-Z]\\w+, 10)/, "")))]"""
+                )
+                others = {"steal_share", "other_cpu_share", *SHOWN_PARTS}
+                expected = names - {reference} if kind == "verdicts" else names
+                if kind == "fastest":
+                    expected = names - {two_workloads.strategies[(place - 1) * len(names)].label}
+                found = {condition.partition(",")[0] for condition in conditions} - others
+                assert found == (set() if kind == "parts" else expected), kind
+            labels = page.locator(chart.format("parts")).evaluate("chart => chart.layout.yaxis.ticktext.length")
+            assert labels == len(names)
+            assert f"key of {workload}" in (page.locator("#sql").text_content() or "")
+        header = page.locator("header").inner_text()
+        assert "albums, orders" in header
+        leading = page.locator(".dbkit-leading").all_inner_texts()
+        assert [sentence.partition(":")[0] for sentence in leading] == ["albums", "orders"]
+        assert "Classes are compared within a workload only" in page.locator("#terms").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert tab.errors == []
+
+
+def test_the_same_strategy_looks_the_same_in_each_workload(two_workloads: Result) -> None:
+    found = looks(two_workloads.strategies)
+    for one, other in zip(*WORKLOADS.values(), strict=True):
+        of_one, of_other = found[f"{one.name}, 10 users"], found[f"{other.name}, 10 users"]
+        assert of_one | {"label": ""} == of_other | {"label": ""}
+
+
+def test_a_report_speaks_of_the_pages_that_were_read_and_of_no_others(two_workloads: Result) -> None:
+    for result in (two_workloads, rounds_of(WORKLOADS["albums"])):
+        result = changed(result, workloads=two_workloads.workloads[:1], plans=[])
+        _, _, body = report(result).partition("<body")
+        text = re.sub(r"<script.*?</script>|<[^>]*>", " ", body, flags=re.DOTALL) + summary(result)
+        assert re.findall(r"(?i)\b(?:todos?|comments?)\b", text) == []
+        assert text.count("300 keys, random order") >= 2
+
+
+def test_the_summary_has_a_table_for_each_workload(two_workloads: Result) -> None:
+    text = summary(two_workloads)
+    tables = rendered_tables(text)
+    assert [row[0] for found in tables for row in found[1:]] == [row.label for row in two_workloads.strategies]
+    for found, (workload, classes) in zip(tables, WORKLOADS.items(), strict=True):
+        assert len(found) == 1 + len(classes)
+        assert found[0][2] == f"× {two_workloads.references[workload].label}"
+        assert text.count(f"### {workload}\n") == 1
+    assert text.count("\n**orders: ") == 1
+    assert "300 keys, random order; pages are not checked" in text
+    assert "workload" not in summary(rounds_of(WORKLOADS["albums"]))
+
+
+# Failures
+
+
+def failure(label: str, message: str, count: int, traceback: str | None) -> FailureRow:
+    return FailureRow(
+        workload="todo list",
+        condition=f"{label}, 10 users",
+        label=label,
+        user_class=label,
+        message=message,
+        count=count,
+        traceback=traceback,
+    )
+
+
+def test_failures_have_a_row_a_message_that_opens_to_the_traceback(
+    chromium: Browser, tmp_path: Path, full: Result
+) -> None:
+    traceback = '  File "shop/pages.py", line 12, in page\n    raise NoSuchAlbum(number)\nNoSuchAlbum: 20'
+    result = changed(
+        full,
+        failures=[
+            failure("PsycopgLazy", "NoSuchAlbum: …", 37, traceback),
+            failure("PsycopgLazy", "wrong page: not as it was read before", 2, None),
+            failure("Unknown", "NoSuchAlbum: …", 1, None),
+        ],
+    )
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, result)
+        section = tab.page.locator("#failures")
+        assert table(tab, "#failures table")[1:] == [
+            ["●PsycopgLazy", "37", f"NoSuchAlbum: …{traceback}"],
+            ["●PsycopgLazy", "2", "wrong page: not as it was read before"],
+            ["Unknown", "1", "NoSuchAlbum: …"],
+        ]
+        assert section.locator("pre").is_hidden()
+        section.locator("summary").click()
+        section.locator("pre").wait_for(state="visible")
+        assert section.locator("pre").text_content() == traceback
+        assert tab.page.locator(".dbkit-contents a", has_text="Failures").count() == 1
+        assert tab.errors == []
+    assert 'id="failures"' not in report(full)
+
+
 # Looks
 
 
@@ -649,6 +796,46 @@ def test_two_classes_of_the_same_strategy_and_stack_have_different_lines() -> No
     found = looks(rows)
     assert found == looks(rows[::-1])
     assert len({(look["symbol"], look["dash"]) for look in found.values()}) == len(rows)
+
+
+own_names = st.lists(st.text(min_size=1, max_size=20) | st.sampled_from(HOSTILE), min_size=1, max_size=12, unique=True)
+
+
+@given(own_names, st.lists(st.sampled_from(STRATEGIES), unique=True), st.randoms())
+def test_a_dozen_strategies_of_peoples_own_are_distinct_and_look_the_same_in_any_order(
+    own: list[str], known: list[str], random: Any
+) -> None:
+    names = [*dict.fromkeys([*own, *known])]
+    rows = [row_of(name, stack) for name in names for stack in ALL_STACKS]
+    found = looks(rows)
+    for kind in ("symbol", "glyph"):
+        assert len({(look[kind], look["dash"]) for look in found.values()}) == len(rows)
+        assert len({look[kind] for look in found.values()}) == len(names)
+    if len(names) <= 8:
+        assert len({look["color"] for look in found.values()}) == len(names)
+    random.shuffle(rows)
+    assert looks(rows) == found
+
+
+def test_while_classes_come_in_each_keeps_the_look_that_it_has_at_the_end() -> None:
+    user_classes = [UserClass(name, "psycopg", name, "albums") for name in ("Zebra", "Middle", "Albums", "joined")]
+    rows = [class_row(each.name, stack=each.stack, strategy=each.strategy) for each in user_classes]
+    at_the_end = looks(rows)
+    for count in range(1, len(rows)):
+        assert looks(rows[:count], user_classes) == {row.condition: at_the_end[row.condition] for row in rows[:count]}
+
+
+def test_a_strategy_that_is_called_as_its_class_has_no_title_in_the_legend(chromium: Browser, tmp_path: Path) -> None:
+    user_classes = [
+        UserClass("AlbumsPage", "psycopg", "AlbumsPage", "albums"),
+        *(UserClass(f"{stack.title()}Joined", stack, "joined", "albums") for stack in ("psycopg", "asyncpg")),
+    ]
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, rounds_of(user_classes))
+        chart = tab.page.locator("[data-chart=latency]")
+        words = [text for text in chart.locator(".legend text").all_text_contents() if text]
+        assert sorted(words) == ["AlbumsPage", "AsyncpgJoined", "PsycopgJoined", "joined"]
+        assert tab.errors == []
 
 
 def test_classes_are_told_apart_without_colour_and_colours_seen_on_light_and_dark() -> None:
@@ -752,14 +939,23 @@ def test_the_facts_name_as_many_users_as_the_headline() -> None:
 names = st.text(min_size=1, max_size=60) | st.sampled_from(HOSTILE) | st.text("|\\`*_<>&#-+=.1) \n~[]!@", min_size=1)
 
 
-@given(st.lists(names.filter(str.strip), min_size=2, max_size=4, unique_by=lambda name: " ".join(name.split())))
-def test_the_summarys_table_survives_any_names(found: list[str]) -> None:
-    user_classes = [UserClass(name, "psycopg", "joined", "albums") for name in found]
+@given(
+    st.lists(names.filter(str.strip), min_size=2, max_size=4, unique_by=lambda name: " ".join(name.split())),
+    st.lists(names.filter(str.strip), min_size=1, max_size=2, unique_by=lambda name: " ".join(name.split())),
+)
+def test_the_summarys_tables_survive_any_names(found: list[str], workloads: list[str]) -> None:
+    user_classes = [
+        UserClass(name, "psycopg", "joined", workloads[place % len(workloads)]) for place, name in enumerate(found)
+    ]
     result = rounds_of(user_classes, rounds=1)
-    [[heading, *rows]] = rendered_tables(summary(result))
-    assert {len(row) for row in rows} == {len(heading)}
+    result.workloads = [WorkloadInfo(name=name, pages=name, check=name, writing_classes=[]) for name in workloads]
+    tables = rendered_tables(summary(result))
+    assert len(tables) == len({row.workload for row in result.strategies})
+    for heading, *rows in tables:
+        assert {len(row) for row in rows} == {len(heading)}
     shown = [" ".join(row.label.split()) for row in result.strategies]
-    assert [row[0] for row in rows] == [name.replace("\0", "\N{REPLACEMENT CHARACTER}") for name in shown]
+    expected = [name.replace("\0", "\N{REPLACEMENT CHARACTER}") for name in shown]
+    assert [row[0] for _, *rows in tables for row in rows] == expected
 
 
 # The command
