@@ -69,7 +69,7 @@ def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:
         )
     if unseen := [row.label for row in rows if row.pages > row.failures and row.statements == 0]:
         warnings.append(
-            f"no statement of {', '.join(unseen)} was seen, so that time in the database counts as client: the pages use"
+            f"no statement of {', '.join(unseen)} was seen, so that time in the database counts as client: it uses"
             " an engine that dbkit does not know; give it to the class as engine"
         )
     if one_page := [words for row in rows if (words := _percentiles_of_one_page(row))]:

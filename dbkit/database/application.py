@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from weakref import WeakSet
 
 import sqlalchemy.exc
 from sqlalchemy import URL, Engine, Pool, QueuePool
+from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database.meter import meter
@@ -22,6 +24,8 @@ from dbkit.errors import DbkitError
 
 EngineSource = Engine | AsyncEngine | Callable[[URL], Engine | AsyncEngine]
 """An engine, or a function that makes one from a URL."""
+
+_with_listeners: WeakSet[Any] = WeakSet()
 
 
 def application_engine(source: EngineSource, stack: Stack, database: DatabaseUrl, owner: str) -> Any:
@@ -37,6 +41,9 @@ def application_engine(source: EngineSource, stack: Stack, database: DatabaseUrl
             raise DbkitError(f"{owner}: its engine function failed: {type(error).__name__}: {error}") from None
     check_engine(engine, stack, owner)
     meter(engine)
+    if stack.concurrency == "greenlets" and engine not in _with_listeners:
+        stack.add_listeners(cast(Engine, engine))  # a page that is cut off leaves no query behind
+        _with_listeners.add(engine)
     return engine
 
 
@@ -101,6 +108,8 @@ def with_pool_of_its_own(engine: Any, pool_class: type[Pool] | None = None) -> A
     """
     if isinstance(engine, AsyncEngine):
         return AsyncEngine(with_pool_of_its_own(engine.sync_engine, pool_class))
+    if isinstance(engine, OptionEngine):  # whose pool is that of the engine below it
+        return with_pool_of_its_own(engine._proxied, pool_class).execution_options(**engine.get_execution_options())
     made = copy.copy(engine)
     pool = engine.pool
     shell = object.__new__(pool_class or type(pool))

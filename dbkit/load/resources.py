@@ -26,7 +26,7 @@ from dbkit.database.url import DatabaseUrl
 from dbkit.load.lanes import GreenletLane, Lane, LoopLane
 from dbkit.load.loop_thread import LoopThread
 from dbkit.load.page_class import PageClass
-from dbkit.load.thread_lane import ThreadLane
+from dbkit.load.thread_lane import ThreadLane, for_native_threads
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,10 @@ class Resources:
     def _make_engine(self, page_class: PageClass, stack: Stack) -> Any:
         settings = replace(self._settings, end=page_class.end)
         if page_class.engine is None:
-            make: Any = make_async_engine if stack.is_async else make_engine
-            return make(self._database, settings, stack.name)
+            if stack.is_async:
+                return make_async_engine(self._database, settings, stack.name)
+            own = make_engine(self._database, settings, stack.name)
+            return for_native_threads(own) if stack.concurrency == "threads" else own
         engine = application_engine(page_class.engine, stack, self._database, page_class.name)
         if engine is page_class.engine:
             if os.getpid() != _imported_in:  # connections that the parent has opened are the parent's
@@ -93,6 +95,8 @@ class Resources:
                 engine = with_pool_of_its_own(engine)
                 meter(engine)
             self._engines_in_use.add(id(page_class.engine))
+        if stack.concurrency == "threads":
+            engine = for_native_threads(engine)
         if page_class.end == "autocommit":
             engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         return engine

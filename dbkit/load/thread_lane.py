@@ -159,28 +159,28 @@ class NativeQueues(QueuePool):
 
 
 def for_native_threads(engine: Engine) -> Engine:
-    """The same engine with a pool for native threads. Raises DbkitError where its pool has none like it."""
-    pool_class = type(engine.pool)
+    """The same engine, metered, with a pool for native threads. Raises DbkitError where its pool has none like it."""
+    pool_class: type[Pool] = type(engine.pool)
     if isinstance(engine.pool, QueuePool):
-        native: type[Pool] = type(f"Native{pool_class.__name__}", (NativeQueues, pool_class), {})
-        return cast(Engine, with_pool_of_its_own(engine, native))
-    if isinstance(engine.pool, NullPool):
-        return cast(Engine, with_pool_of_its_own(engine))
-    raise DbkitError(
-        f"psycopg-threads cannot use an engine with a {pool_class.__name__}: give it a QueuePool or a NullPool"
-    )
+        pool_class = type(f"Native{pool_class.__name__}", (NativeQueues, pool_class), {})
+    elif not isinstance(engine.pool, NullPool):
+        raise DbkitError(
+            f"psycopg-threads cannot use an engine with a {pool_class.__name__}: give it a QueuePool or a NullPool"
+        )
+    native: Engine = with_pool_of_its_own(engine, pool_class)
+    meter(native)
+    return native
 
 
 class ThreadLane:
-    """A native thread for each stint, and psycopg."""
+    """A native thread for each stint, and psycopg; with an engine that `for_native_threads` has made."""
 
     def __init__(self, engine: Engine) -> None:
         self._inbox = HubInbox()
         self._hub_ident = get_ident()
         self._threads = 0
-        self._engine = for_native_threads(engine)
+        self._engine = engine
         self._engine.dialect.connect = self._connect  # type: ignore[method-assign, assignment]
-        meter(self._engine)
         _lock_logs_natively()
         self._has_connected = False
         self._connecting: tuple[gevent.Greenlet, _Call[None]] | None = None

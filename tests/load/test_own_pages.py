@@ -298,6 +298,26 @@ def test_engines_of_the_application_are_used_as_they_are(shop_url: str, tmp_path
         assert trips >= {("psycopg", 5), ("psycopg-threads", 5), ("asyncpg", 4)}
 
 
+AUTOCOMMIT = """
+engine = create_engine("postgresql+psycopg" + os.environ["SHOP_URL"]).execution_options(stream_results=False)
+async_engine = create_async_engine("postgresql+asyncpg" + os.environ["SHOP_URL"])
+page_users(albums, stacks=["psycopg", "psycopg-threads", "asyncpg"], engine=engine, async_engine=async_engine,
+           end="autocommit", joined=joined, writes=False)
+page_users(albums, stacks=["psycopg", "psycopg-threads", "asyncpg"], engine=engine, async_engine=async_engine,
+           prefix="In", joined=joined)
+"""
+
+
+def test_classes_of_one_engine_may_end_their_pages_in_different_ways(shop_url: str, tmp_path: Path) -> None:
+    after_scheme = shop_url.removeprefix("postgresql")
+    arguments = ("-u", "12", "-r", "100", "-t", "60s")
+    with shop_run(tmp_path, shop_url, AUTOCOMMIT, *arguments, SHOP_URL=after_scheme) as run:
+        read_until(run, classes=6)
+        warm = [page for page in run.pages if not page.context["connections"]]
+        trips = {(page.context["user_class"].startswith("In"), page.context["round_trips"]) for page in warm}
+        assert trips >= {(False, 1), (True, 3)}
+
+
 def test_an_engine_is_made_by_a_function_of_the_url(shop_url: str, tmp_path: Path) -> None:
     file = """
 from sqlalchemy.pool import NullPool
