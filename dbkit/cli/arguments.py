@@ -17,8 +17,21 @@ from dbkit.errors import DbkitError
 class ArgumentParser(configargparse.ArgumentParser):  # type: ignore[misc]
     """A parser whose errors are one line, without the usage in front, with exit code 2; options are not abbreviated."""
 
+    intermixed = False
+    """Whether positional arguments may stand between options: argparse has that not for subcommands."""
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, add_config_file_help=False, **kwargs)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:
+        """See `argparse.ArgumentParser.parse_known_args`."""
+        if not self.intermixed:
+            return super().parse_known_args(args, namespace, **kwargs)
+        self.intermixed = False  # it parses twice, by this method
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = True
 
     def error(self, message: str) -> NoReturn:
         sys.exit(_fail(f"{self.prog}: error: {message}", 2))

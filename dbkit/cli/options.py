@@ -1,4 +1,4 @@
-"""The table of options that `locust`, `dbkit bench`, `dbkit serve` and `seed.py` have: one entry an option.
+"""The table of options of `locust`, `dbkit try`, `dbkit bench`, `dbkit serve` and `seed.py`: one entry an option.
 
 Flags, environment variables, help, the labels of the web form and the tables of docs/options.md come from it. How the
 text of a value is read is left to `dbkit.cli.values`. `seed.py` adds the options of the dataset's shape itself.
@@ -14,7 +14,7 @@ from dbkit.cli.values import ValueType, choice, database_url, duration, integer,
 from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
-Command = Literal["seed", "bench", "locust", "serve"]
+Command = Literal["seed", "bench", "try", "locust", "serve"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class Option:
         action.include_in_web_ui = self.in_form  # see locust.argument_parser.LocustArgumentParser
 
 
-_ANY: tuple[Command, ...] = ("seed", "bench", "locust")
-_READERS: tuple[Command, ...] = ("bench", "locust")
+_ANY: tuple[Command, ...] = ("seed", "bench", "try", "locust")
+_READERS: tuple[Command, ...] = ("bench", "try", "locust")
+_TRY: tuple[Command, ...] = ("try",)
 _BENCH: tuple[Command, ...] = ("bench",)
 _SETTINGS = Settings()
 
@@ -223,6 +224,32 @@ _TABLE = (
         "for a pull request or a CI job's page",
         in_form=False,
         reported=False,
+    ),
+    # trying classes
+    Option(
+        "key",
+        text("key"),
+        "",
+        "key of the page to read, as a Python literal such as 5, 'abc' or (2, 20)",
+        "or as one of the workload's keys is printed, such as a UUID",
+        default_words="the first of the workload's keys",
+        commands=_TRY,
+    ),
+    Option(
+        "page_timeout",
+        duration(positive=True),
+        30.0,
+        "seconds that a page or a task may take",
+        "then it is broken off and counts as failed",
+        commands=_TRY,
+    ),
+    Option(
+        "writes",
+        None,
+        False,
+        "let pages of classes that write commit",
+        "otherwise all that they write is rolled back; with it a class's reset runs before",
+        commands=_TRY,
     ),
     # the plain benchmark
     Option(

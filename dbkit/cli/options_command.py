@@ -7,7 +7,13 @@ from typing import Any
 
 from dbkit.cli.options import Command, Option, options_of
 
-COMMANDS: dict[Command, str] = {"locust": "locust", "bench": "dbkit bench", "serve": "dbkit serve", "seed": "seed.py"}
+COMMANDS: dict[Command, str] = {
+    "locust": "locust",
+    "try": "dbkit try",
+    "bench": "dbkit bench",
+    "serve": "dbkit serve",
+    "seed": "seed.py",
+}
 """The command lines, by the order of their tables, with their headings."""
 HEADER = ("option", "variable", "value", "default", "meaning")
 
@@ -17,7 +23,7 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser(
         "options",
         help="print the options of every command line as Markdown",
-        description="Print the options of locust, dbkit bench, dbkit serve and seed.py, with their environment "
+        description="Print the options of locust, dbkit try, bench and serve, and seed.py, with their environment "
         "variables, as the Markdown tables of docs/options.md.",
     )
     command.set_defaults(command=lambda options: print("\n".join(_lines())))

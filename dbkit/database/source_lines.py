@@ -64,6 +64,13 @@ def raised_line(error: BaseException) -> str | None:
     return _describe(found[-1].tb_frame, found[-1].tb_lineno) if found else None
 
 
+def innermost_line(frame: FrameType | None) -> str | None:
+    """The innermost line of the application in `frame` and those that called it; None where there is none."""
+    while frame is not None and not _is_application(frame):
+        frame = frame.f_back
+    return None if frame is None else _describe(frame)
+
+
 def _tracebacks(error: BaseException) -> Iterator[TracebackType]:
     current = error.__traceback__
     while current is not None:
