@@ -42,10 +42,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from math import exp, isfinite, log, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats has it too, at half a second to import
 
 from dbkit.analysis.formats import decimals, interval
 
@@ -142,6 +142,14 @@ def compare(observations: Sequence[Observation], reference: str, quantity: Quant
     others = [name for name in model.names if name != reference]
     error = model.error_of_each([(name, reference) for name in others])
     return {name: model.compare(name, reference, error) for name in others}
+
+
+def _student_t() -> Any:
+    """Where Student's t distribution is."""
+    # here, as it takes a fifth of all imports, and workers have no verdicts; scipy.stats would take more
+    from scipy import special
+
+    return special
 
 
 class Model:
@@ -258,7 +266,7 @@ class Model:
 
         def half_width(at_rounds: int) -> float:
             more = at_rounds / rounds
-            quantile = stdtrit(degrees_of_freedom * more, 1 - error / 2)
+            quantile = _student_t().stdtrit(degrees_of_freedom * more, 1 - error / 2)
             return float(quantile) * sqrt(ratio_variance / more)
 
         half = half_width(rounds) + ROUNDING
@@ -331,7 +339,7 @@ class Model:
                 # Wallace's (1959) normal deviate of a t is quick, and close enough to find which pair's is the smallest
                 deviates = np.sqrt(freedom * np.log1p(squares / freedom)) * (8 * freedom + 1) / (8 * freedom + 3)
             pair = np.nanargmax(np.nan_to_num(deviates, nan=-1.0), axis=0), np.arange(DRAWS_AT_A_TIME)
-            smallest.append(2 * stdtr(freedom[pair], -np.sqrt(squares[pair])))
+            smallest.append(2 * _student_t().stdtr(freedom[pair], -np.sqrt(squares[pair])))
         # no scatter at all: there is no p-value, and no difference by chance
         found: Floats = np.nan_to_num(np.concatenate(smallest), nan=1.0)
         return found
