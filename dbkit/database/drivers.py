@@ -24,8 +24,8 @@ Mark = Any
 """What a driver had sent before a call: its own affair. None says that the call will send nothing."""
 _FETCHES = ("fetchone", "fetchmany", "fetchall")
 _OPEN = (TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
-_FOUND_WHILE_PREPARING = ("42", "3F")
-"""Classes of SQLSTATE: a syntax error or a name that is not there; no such schema."""
+_FOUND_WHILE_PREPARING = ("42", "3F", "25P02")
+"""Beginnings of SQLSTATE: a syntax error or a name that is not there; no such schema; the transaction has failed."""
 _FOUND_WHILE_EXECUTING = "42501"
 """Of the first class, but for no right to do it."""
 
@@ -229,51 +229,44 @@ def _was_sent(error: BaseException) -> bool:
 
 
 class _CountedProtocol(AsyncpgProtocol):  # type: ignore[misc]
-    """An asyncpg connection's protocol that counts its requests, each of which is waited for.
+    """An asyncpg connection's protocol that counts the requests which asyncpg's own `queries_count` leaves out.
 
-    So what asyncpg sends of its own accord is counted too: it closes statements, and looks up types.
+    Each request is waited for. So what asyncpg sends of its own accord is counted too: it closes statements, and looks
+    up types.
     """
 
-    round_trips = 0
+    other_requests = 0
     rows_fetched = 0
     """Rows of cursors."""
 
     async def prepare(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
+        self.other_requests += 1
         try:
             return await AsyncpgProtocol.prepare(self, *args, **kwargs)
         except asyncpg.PostgresError:
-            self.round_trips += 1  # asyncpg then sends a Sync, and waits for its answer
+            self.other_requests += 1  # asyncpg then sends a Sync, and waits for its answer
             raise
 
+    async def bind(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = await AsyncpgProtocol.bind(self, *args, **kwargs)
+        except asyncpg.PostgresError as error:
+            self.other_requests += 1 if error.severity else 0  # else asyncpg refused to send a parameter
+            raise
+        self.other_requests += 1
+        return answer
+
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
         answer = await AsyncpgProtocol.execute(self, *args, **kwargs)
         self.rows_fetched += len(answer[0])
         return answer
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
-        return AsyncpgProtocol.bind(self, *args, **kwargs)
-
-    def bind_execute(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
-        return AsyncpgProtocol.bind_execute(self, *args, **kwargs)
-
-    def bind_execute_many(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
-        return AsyncpgProtocol.bind_execute_many(self, *args, **kwargs)
-
-    def query(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
-        return AsyncpgProtocol.query(self, *args, **kwargs)
-
     def close_statement(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
+        self.other_requests += 1
         return AsyncpgProtocol.close_statement(self, *args, **kwargs)
 
     def close_portal(self, *args: Any, **kwargs: Any) -> Any:
-        self.round_trips += 1
+        self.other_requests += 1
         return AsyncpgProtocol.close_portal(self, *args, **kwargs)
 
 
@@ -310,23 +303,30 @@ class Asyncpg:
     def _mark(self, connection_or_cursor: Any) -> Mark:
         # of a connection that is closed there is none
         protocol = connection_or_cursor._connection._protocol
-        return None if protocol is None else (protocol, protocol.round_trips, protocol.rows_fetched)
+        if protocol is None:
+            return None
+        return protocol, protocol.queries_count + protocol.other_requests, protocol.rows_fetched
 
     def _mark_end(self, dbapi_connection: Any) -> Mark:
         return None if dbapi_connection._transaction is None else self._mark(dbapi_connection)
 
     def _charge_trips(self, cost: PageCost, target: Any, mark: Mark, error: BaseException | None) -> None:
-        cost.round_trips += mark[0].round_trips - mark[1]
+        cost.round_trips += _requests_since(mark)
 
     def _charge_statement(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
         cost.statements += 1
-        cost.round_trips += mark[0].round_trips - mark[1]
+        cost.round_trips += _requests_since(mark)
         if error is None:
             cost.rows += len(cursor._rows)  # all of them, but for a server-side cursor
 
     def _charge_fetch(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
-        cost.round_trips += mark[0].round_trips - mark[1]
+        cost.round_trips += _requests_since(mark)
         cost.rows += mark[0].rows_fetched - mark[2]
+
+
+def _requests_since(mark: Mark) -> int:
+    protocol, requests, _ = mark
+    return int(protocol.queries_count + protocol.other_requests - requests)
 
 
 def _expect(connection: Any, expected: type) -> None:
