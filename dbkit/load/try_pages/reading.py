@@ -58,7 +58,7 @@ class TriedPage:
     cost: PageCost = field(default_factory=PageCost)
     statements: list[Statement] = field(default_factory=list)
     savepoints: int = 0
-    """How many savepoints statements kept it from being committed; they are among its round trips."""
+    """How many times it set, released or rolled back to a savepoint; these are among its round trips alone."""
     rendered: Any = None
     bytes: int = 0
     next_key: Any = None
@@ -67,6 +67,16 @@ class TriedPage:
     error: Exception | None = None
     waiting_for: Statement | None = None
     """What it waited for when it was broken off."""
+
+    @property
+    def statements_seen(self) -> int:
+        """How many were sent by SQLAlchemy."""
+        return sum(statement.times for statement in self.statements)
+
+    @property
+    def statements_sent(self) -> int:
+        """How many were sent at all, as far as it is known."""
+        return max(self.statements_seen, self.cost.statements)
 
 
 @dataclass
@@ -177,7 +187,7 @@ class Trial:
         if (page := stint.last) is not None:
             tried.cost, tried.rendered, tried.error = page.cost, page.rendered, page.error
         tried.statements = self._log.statements
-        tried.savepoints = self._log.savepoints if is_rolled_back else 0
+        tried.savepoints = self._log.savepoints
         tried.warnings = list(dict.fromkeys(_in_one_line(each) for each in caught))
         if tried.error is None:
             try:

@@ -102,7 +102,8 @@ class Screen:
         if not isinstance(page.error, TookTooLong):
             self._print(_cost(page))
         if page.savepoints:
-            self._print(f"Some of the round trips are for {page.savepoints} savepoints, which keep it uncommitted.")
+            why = ", which keep it uncommitted" if tried.rolled_back else ""
+            self._print(f"Some of the round trips are for {_counted(page.savepoints, 'savepoint')}{why}.")
         for number_of, statement in enumerate(page.statements, 1):
             self._show_statement(number_of, statement)
         if page.next_key is not None:
@@ -116,16 +117,16 @@ class Screen:
         workload = tried.page_class.workload if tried.page_class else None
         name, first = self._pages.setdefault((workload, page.name if page.task else None, page.key), (tried.name, page))
         if first is not page and are_alike(first, page):
-            self._print(f"The page, {page.bytes:,} bytes, is as {name} gave it.")
+            self._print(f"The page, {_counted(page.bytes, 'byte')}, is as {name} gave it.")
             return
-        self._print(f"The page, {page.bytes:,} bytes:")
+        self._print(f"The page, {_counted(page.bytes, 'byte')}:")
         self._print(Text(_short_page(page.rendered, self._console.width - 4)), 4)
 
     def _show_statement(self, number_of: int, statement: Statement) -> None:
         failed = statement.times - statement.answered
         parts = [
             f"× {statement.times}",
-            f"{statement.rows:,} {'row' if statement.rows == 1 else 'rows'}",
+            "rows in parts" if statement.rows is None else _counted(statement.rows, "row"),
             f"{number(statement.db_s * 1000)} ms",
             *([f"{failed} not answered"] if failed else []),
         ]
@@ -176,15 +177,18 @@ def _of_key(key: tuple[object, ...]) -> str:
 
 def _cost(page: TriedPage) -> str:
     cost = page.cost
-    sent = sum(statement.times for statement in page.statements)
     spent = cost.as_dict()
     parts = [f"{_PART_NAMES[part]} {number(spent[part])}" for part in PARTS if spent[part] >= 0.0005]
-    counts = (
-        f"{sent} {'statement' if sent == 1 else 'statements'},"
-        f" {cost.round_trips} round {'trip' if cost.round_trips == 1 else 'trips'},"
-        f" {cost.rows:,} {'row' if cost.rows == 1 else 'rows'}"
-    )
-    return f"{counts}; {number(cost.response_ms)} ms: {', '.join(parts)}"
+    counts = [
+        _counted(page.statements_sent, "statement"),
+        _counted(cost.round_trips, "round trip"),
+        _counted(cost.rows, "row"),
+    ]
+    return f"{', '.join(counts)}; {number(cost.response_ms)} ms: {', '.join(parts)}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _short_page(rendered: object, width: int) -> str:
@@ -204,15 +208,16 @@ def _short_sql(sql: str) -> str:
 
 def _remarks(tried: TriedClass, page: TriedPage) -> Iterator[str]:
     """What a page that was given may yet have wrong with it."""
-    sent = sum(statement.times for statement in page.statements)
-    elsewhere = sent + page.savepoints - page.cost.statements
-    if not sent:
+    unmeasured = page.statements_seen - page.cost.statements
+    if not page.statements_sent:
         yield "it sent no statement. Does it read with the session that it is given?"
-    elif elsewhere > 0:
+    elif unmeasured > 0:
         yield (
-            f"{elsewhere} of the statements went by another engine than the class's, and are not measured: give the"
-            " class that engine, or read with the session that the page function is given."
+            f"{_counted(unmeasured, 'statement')} went by another engine than the class's, which is not measured: give"
+            " the class that engine, or read with the session that the page function is given."
         )
+    elif unmeasured < 0:
+        yield f"{_counted(-unmeasured, 'statement')} went by a cursor of the driver's, so that the SQL is not seen."
     if page_class := tried.page_class:
         writing = [statement for statement in page.statements if statement.is_written]
         if writing and not page_class.writes:
@@ -239,9 +244,8 @@ def _cells(tried: TriedClass) -> Iterator[tuple[str, ...]]:
         if isinstance(page.error, TookTooLong):
             yield name, "", "", "", "", state
             continue
-        sent = sum(statement.times for statement in page.statements)
         cost = page.cost
-        yield name, str(sent), str(cost.round_trips), f"{cost.rows:,}", number(cost.response_ms), state
+        yield name, str(page.statements_sent), str(cost.round_trips), f"{cost.rows:,}", number(cost.response_ms), state
     for what, _ in tried.errors:
         yield tried.name if what == "the class" else f"{tried.name}, {what}", "", "", "", "", "failed"
     if not tried.pages and not tried.errors:

@@ -25,9 +25,11 @@ class Statement:
     lines: Counter[str] = field(default_factory=Counter)
     """How often each line of the application sent it."""
     times: int = 0
+    """How often it was sent: with `executemany` once for each set of parameters."""
     answered: int = 0
     """How often the server answered it. An execution that failed, or still runs, is not."""
-    rows: int = 0
+    rows: int | None = 0
+    """None where they are fetched in parts, by a server-side cursor."""
     db_s: float = 0.0
     """Seconds that the driver took for those that were answered."""
     is_written: bool = False
@@ -72,8 +74,9 @@ class StatementLog:
             self.savepoints += 1
             return
         statement = self._statements.setdefault(sql, Statement(sql))
-        statement.times += 1
-        statement.lines[source_line() or "(not in the application)"] += 1
+        times = len(parameters) if executemany else 1
+        statement.times += times
+        statement.lines[source_line() or "(not in the application)"] += times
         statement.is_written |= bool(context and (context.isinsert or context.isupdate or context.isdelete))
         self._running[id(cursor)] = statement, perf_counter()
 
@@ -85,6 +88,8 @@ class StatementLog:
             return
         statement, began_at_s = found
         statement.db_s += perf_counter() - began_at_s
-        statement.answered += 1
-        if cursor.description is not None:
+        statement.answered += len(parameters) if executemany else 1
+        if context is not None and context._is_server_side:
+            statement.rows = None
+        elif cursor.description is not None and statement.rows is not None:
             statement.rows += max(cursor.rowcount, 0)
