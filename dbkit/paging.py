@@ -31,6 +31,7 @@ __all__ = (
     "PageFunction",
     "RenderedPage",
     "core",
+    "function_name",
     "is_async",
     "joined",
     "lazy",
@@ -69,10 +70,22 @@ class own_session:
 
 def is_async(function: PageFunction) -> bool:
     """Whether a page function is awaited: it is `async def`, or its `__call__` is, below any wrappers and partials."""
+    function = _innermost(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def function_name(function: PageFunction) -> str:
+    """What a page function is called where nobody has named it: `albums`, `Albums.page`, `make_page.page`."""
+    function = _innermost(function)
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return name.replace("<locals>.", "")
+
+
+def _innermost(function: PageFunction) -> PageFunction:
     function = inspect.unwrap(function)
     while isinstance(function, functools.partial):
         function = inspect.unwrap(function.func)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    return function
 
 
 def read_page(engine: Engine, function: PageFunction, *key: Any, end: PageEnd = "rollback") -> Any:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from dbkit.database.engines import make_engine
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, advice_on
 
 Key = tuple[Hashable, ...]
 """The arguments of one page, after the session. A workload's keys may be plain values, which are one argument each."""
@@ -92,8 +92,11 @@ class Workload:
                     found = session.execute(text(keys)).all() if isinstance(keys, str) else keys(session)
                     return self._checked(found)
             except sqlalchemy.exc.SQLAlchemyError as error:
-                reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-                raise DbkitError(f"the keys of workload {self.name!r} cannot be read: {reason}") from None
+                origin = getattr(error, "orig", None) or error
+                reason = str(origin).partition("\n")[0]
+                raise DbkitError(
+                    f"the keys of workload {self.name!r} cannot be read from {database}: {reason}{advice_on(origin)}"
+                ) from None
             finally:
                 engine.dispose()
         if self._found is None:  # an iterator can be read only once

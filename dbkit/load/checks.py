@@ -99,7 +99,10 @@ def _check_function(name: str, user_class: type[PageUser]) -> None:
     function: Any = user_class.page_function
     if function is None:
         if PageUser.read_pages in user_class.tasks:
-            raise DbkitError(f"{name} has no page_function; give it one, such as dbkit.paging.joined")
+            raise DbkitError(
+                f"{name} has no page_function and no tasks of its own; give it one, such as dbkit.paging.joined, or"
+                " methods with @task, which Locust finds in user classes alone"
+            )
         return
     if not callable(function):
         raise DbkitError(f"{name} has page_function = {function!r}; expected a function (session, *key)")

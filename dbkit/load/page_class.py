@@ -15,10 +15,12 @@ from locust import User
 from dbkit.analysis.slot import UserClass
 from dbkit.database.settings import PageEnd
 from dbkit.database.url import DatabaseUrl
-from dbkit.paging import PageFunction, is_async
+from dbkit.paging import PageFunction, function_name, is_async
 from dbkit.todo.workload import TODO_LIST
 from dbkit.workload import Key, PageCheck, Workload
 
+MOST_SOURCES = 500
+"""A task may make a function for each page; no more than these are remembered."""
 OWN_TASKS = "tasks of its own"
 """What tables name as the workload of a class that has none."""
 
@@ -64,18 +66,20 @@ class PageClass:
         assert self.function is not None, "it has tasks of its own"
         return self.source_of(self.function)
 
-    def source_of(self, function: PageFunction) -> PageSource:
-        """How the pages of any function are read, which a task may call."""
-        identity = function if isinstance(function, Hashable) else id(function)
+    def source_of(self, function: PageFunction, name: str | None = None) -> PageSource:
+        """How the pages of any function are read, which a task may call; `name` is that of its requests."""
+        identity = (function if isinstance(function, Hashable) else id(function)), name
         if (known := self._sources.get(identity)) is None:
             own = function is self.function
-            known = self._sources[identity] = PageSource(
-                name=self.request_name if own else getattr(function, "__name__", type(function).__name__),
+            known = PageSource(
+                name=name or (self.request_name if own else function_name(function)),
                 function=function,
                 is_async=is_async(function),
                 end=self.end,
                 check=self.check if own else PageCheck(None),
             )
+            if len(self._sources) < MOST_SOURCES:
+                self._sources[identity] = known
         return known
 
     def described(self) -> UserClass:

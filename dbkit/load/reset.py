@@ -12,7 +12,7 @@ from dbkit.database.engines import make_engine
 from dbkit.database.server import connect_directly
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, advice_on
 from dbkit.load.page_class import PageClass
 
 
@@ -33,4 +33,5 @@ def reset_pages(database: DatabaseUrl, page_class: PageClass) -> None:
                 engine.dispose()
     except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
         origin = cast(object, getattr(error, "orig", None)) or error
-        raise DbkitError(f"the reset of {page_class.name} failed: {str(origin).partition(chr(10))[0]}") from None
+        reason = str(origin).partition("\n")[0]
+        raise DbkitError(f"the reset of {page_class.name} failed: {reason}{advice_on(origin)}") from None

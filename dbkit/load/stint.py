@@ -110,7 +110,8 @@ class Stint:
         self._think_s = 0.0
         self._stopping = self._abandoned = False
         self._has_room = True
-        self._next_key = key
+        self.next_key = key
+        """That of the next page; None for the next one of the reader's keys."""
         self._lock = allocate_lock()
 
     # In the lane
@@ -134,7 +135,7 @@ class Stint:
                 return None
             self.left -= 1
             reader, cost = self._reader, PageCost(self._asked_at_s)
-            key = next(reader.keys) if self._next_key is None else self._next_key
+            key = next(reader.keys) if self.next_key is None else self.next_key
             page = Page(reader, self._source, key, self._gate.window, cost, self._think_s * 1000)
             self.in_flight = page
         return page
@@ -154,9 +155,9 @@ class Stint:
 
     def _choose_next(self, page: Any) -> None:
         try:
-            self._next_key = self._reader.key_after(page)
+            self.next_key = self._reader.key_after(page)
         except Exception as error:  # of a workload whose pages follow one another
-            page.error, self._next_key = error, None
+            page.error, self.next_key = error, None
 
     def pause_s(self, page: Page) -> float | None:
         """Seconds until the next page is to be asked for. None where that is now; 0 where others have a turn before.
@@ -229,7 +230,7 @@ class BareStint(Stint):
         if self._gate.closed or self._stopping:
             self.in_flight = None
             return None
-        page.key = next(self._reader.keys) if self._next_key is None else self._next_key
+        page.key = next(self._reader.keys) if self.next_key is None else self.next_key
         page.error = None
         page.count += 1
         return page

@@ -29,6 +29,7 @@ from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from dbkit.database.settings import PageEnd
+from dbkit.errors import DbkitError
 from dbkit.load.context import context_of
 from dbkit.load.stint import BareStint, Page, Stint
 from dbkit.paging import PageFunction
@@ -84,6 +85,8 @@ class PageUser(User):
         """The keys of the pages to read. The n-th users of all classes of a workload read the same ones."""
         self.pages_asked = 0
         """See `dbkit.load.stint.Reader`."""
+        self._next_key: Key | None = None
+        """Of the pages by `page_function` that tasks read, where one follows the other."""
         self._stint: Stint | None = None
         self._ending: Exception | None = None
 
@@ -104,6 +107,8 @@ class PageUser(User):
         workload = self.page_class.workload
         if page.error is not None or workload is None or not workload.follows:
             return None
+        if page.source.function is not self.page_class.function:  # a task's, which may give other pages
+            return None
         following = workload.next_key(page.rendered, *page.key)
         return None if following is None else as_key(following)
 
@@ -122,19 +127,25 @@ class PageUser(User):
             if self._state == LOCUST_STATE_STOPPING:
                 raise StopUser
 
-    def read_page(self, function: PageFunction | None = None, *key: Any) -> Any:
+    def read_page(self, function: PageFunction | None = None, *key: Any, name: str | None = None) -> Any:
         """For a task of one's own: read one page, and return it as rendered; None where it failed.
 
         It is the user's next page by its `page_function`, or that of any other function, by the given key or else the
-        user's next one. It waits for the gate as every page does, and is one Locust request, whether it fails or not,
-        with the function's name.
+        user's next one. It waits for the gate as every page does, and is one Locust request, whether it fails or not.
+        `name` is that of the request; without it, it is the function's.
         """
-        source = self.page_class.source if function is None else self.page_class.source_of(function)
+        chosen = self.page_class.function if function is None else function
+        if chosen is None:
+            raise DbkitError(f"{type(self).__name__} has no page_function: call read_page with a function")
+        source = self.page_class.source_of(chosen, name)
+        next_key = key or (self._next_key if function is None else None)
         stint = None
         while stint is None or stint.left:  # else the gate has closed before the page could begin
             self._wait_for_gate()
-            stint = Stint(self, source, self.load_context.gate, self.load_context.outbox.put, limit=1, key=key or None)
+            stint = Stint(self, source, self.load_context.gate, self.load_context.outbox.put, limit=1, key=next_key)
             self._read(stint)
+        if function is None:
+            self._next_key = stint.next_key
         page = stint.last
         return page.rendered if page is not None and page.error is None else None
 

@@ -21,7 +21,7 @@ from dbkit.database.application import pool_capacity
 from dbkit.database.server import IDENTITY
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, advice_on
 from dbkit.load.failures import PageFailure
 from dbkit.load.page_class import PageClass, PageSource
 from dbkit.load.resources import Resources
@@ -169,5 +169,4 @@ def _one_line(error: Exception) -> str:
     if getattr(origin, "sqlstate", None) and origin.__cause__ is not None:
         origin = origin.__cause__  # the driver's, not an adapter's
     words = " ".join(str(origin).partition("\n")[0].split())
-    hint = "; load its tables first, or name another database" if getattr(origin, "sqlstate", "") == "42P01" else ""
-    return f"{type(origin).__name__}: {words}{hint}"
+    return f"{type(origin).__name__}: {words}{advice_on(origin)}"
