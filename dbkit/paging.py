@@ -77,8 +77,9 @@ def is_async(function: PageFunction) -> bool:
 def function_name(function: PageFunction) -> str:
     """What a page function is called where nobody has named it: `albums`, `Albums.page`, `make_page.page`."""
     function = _innermost(function)
-    name: str = getattr(function, "__qualname__", type(function).__qualname__)
-    return name.replace("<locals>.", "")
+    name = str(getattr(function, "__name__", type(function).__name__))
+    long_name = str(getattr(function, "__qualname__", name)).replace("<locals>.", "")
+    return long_name if long_name.endswith(name) else name  # somebody has renamed it
 
 
 def _innermost(function: PageFunction) -> PageFunction:
