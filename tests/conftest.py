@@ -36,7 +36,8 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server_url(server_folder: Path, tcp_port: int) -> str:
     """A server of this test run alone; its superuser is trusted over the socket, TCP asks for a password."""
-    url = serve(server_folder, {"listen_addresses": "127.0.0.1", "port": str(tcp_port)})
+    settings = {"shared_preload_libraries": "pg_stat_statements"}  # for tests that count by it
+    url = serve(server_folder, {"listen_addresses": "127.0.0.1", "port": str(tcp_port)} | settings)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE ROLE tester SUPERUSER LOGIN PASSWORD {}").format(PASSWORD))
         row = connection.execute("SELECT current_setting('hba_file')").fetchone()

@@ -66,17 +66,24 @@ def check_engine(engine: object, stack: Stack, owner: str) -> None:
 def engine_url(database: DatabaseUrl, stack: Stack) -> URL:
     """The URL of a database for SQLAlchemy's `create_engine`, password included: not for printing.
 
-    Of libpq's TLS parameters it has those that the driver knows by a URL. Raises DbkitError for others.
+    It has the parameters that the driver knows by a URL. Raises DbkitError for others that bear on what is read.
+    asyncpg gets no `application_name` and no `connect_timeout`.
     """
     query: dict[str, str] = {"host": database.host, "port": str(database.port)} if database.is_socket else {}
+    parameters = dict(database.tls)
+    if database.options:
+        parameters["options"] = database.options
     if stack.name == "asyncpg":
-        tls = dict(database.tls)
-        if mode := tls.pop("sslmode", None):
+        if mode := parameters.pop("sslmode", None):
             query["ssl"] = mode
-        if tls:
-            raise DbkitError(f"asyncpg knows no {next(iter(tls))} in a URL: set it in the application's own engine")
+        if parameters:
+            name = next(iter(parameters))
+            raise DbkitError(f"asyncpg knows no {name} in a URL: set it in the application's own engine")
     else:
-        query |= database.tls
+        query |= parameters
+        query["connect_timeout"] = str(database.connect_timeout_s)
+        if database.application_name != DatabaseUrl.application_name:
+            query["application_name"] = database.application_name
     return URL.create(
         stack.dialect,
         username=database.user,

@@ -1,0 +1,356 @@
+"""The worked examples, run as they are written, each on a database of its own with the rows of its own script.
+
+That the counts of their pages are right holds for every release of SQLAlchemy that dbkit supports: these tests take the
+one that they are run with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import requests
+from psycopg import sql
+
+from dbkit.database.stacks import STACKS
+from tests.locust_runs import DEADLINE_S, REPOSITORY, LocustRun, free_port, locust
+
+ROUNDS = "examples/rounds.py"
+CLASSES = {
+    "shop/albums": {f"{stack}{way}" for stack in ("Psycopg", "Asyncpg") for way in ("Selectin", "Joined", "Lazy")},
+    "shop/artists": {
+        *("PsycopgSelectin", "PsycopgJoined", "PsycopgThreadsSelectin", "AsyncpgSelectin", "AsyncpgJoined"),
+        *("AsyncpgAwaited", "PsycopgAsyncAwaited"),
+    },
+    "shop/feed": {
+        f"{stack.title().replace('-', '')}{way}" for stack in STACKS for way in ("Selectin", "Joined")
+    },  # all stacks
+    "shop/customers": {
+        f"{prefix}{stack}{way}"
+        for prefix in ("", "Norwegian", "Best")
+        for stack in ("Psycopg", "Asyncpg")
+        for way in ("Selectin", "Joined")
+    },
+    "shop/orders": {f"{stack.title().replace('-', '')}{way}" for stack in STACKS for way in ("UnitOfWork", "Inserts")},
+    "shop/shoppers": {"PsycopgShopper", "AsyncpgShopper"},
+    "fastapi_app/load": {
+        *("AsyncpgAsItIs", "AsyncpgJoined", "PsycopgAsyncAsItIs", "PsycopgAsyncJoined"),
+        *("AsyncpgInvoices", "AsyncpgOrder"),
+    },
+}
+"""Each example with the user classes that its file names."""
+COUNTS = {
+    "PsycopgLazy": 21,
+    "AsyncpgSelectin": 2,
+    "AsyncpgJoined": 1,
+}
+"""Statements of a page of albums."""
+
+WRITING = ("shop/orders", "shop/shoppers", "fastapi_app/load")
+
+FindShop = Callable[[str], str]
+
+
+def file_of(example: str) -> str:
+    return f"examples/{example}.py"
+
+
+def run_python(*arguments: str, url: str | None = None, folder: Path = REPOSITORY, **variables: str) -> str:
+    """What a program of the repository prints; it must succeed."""
+    environment = {name: value for name, value in os.environ.items() if not re.match("DBKIT_|SHOP_|PG", name)}
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment | ({} if url is None else {"DBKIT_DATABASE_URL": url}) | variables,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def database_at(server_url: str, name: str) -> str:
+    return server_url.replace("/dbkit?", f"/{name}?")
+
+
+@pytest.fixture(scope="module")
+def find_shop(server_url: str) -> Iterator[FindShop]:
+    """The URL of a database with the shop's rows, as its script fills an empty one; a new one for one that writes."""
+    filled = f"shop_{uuid.uuid4().hex[:12]}"
+    names = [filled]
+    with closing(psycopg.connect(server_url, autocommit=True)) as connection:
+
+        def copy() -> str:
+            names.append(f"{filled}_{len(names)}")
+            new, old = sql.Identifier(names[-1]), sql.Identifier(filled)
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(new, old))
+            return database_at(server_url, names[-1])
+
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(filled)))
+        assert "the shop is filled" in run_python("-m", "examples.shop.data", url=database_at(server_url, filled))
+        to_read = copy()
+        yield lambda example: copy() if example in WRITING else to_read
+        for name in names:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+# Their rows
+
+
+def rows_of(url: str) -> dict[str, str]:
+    """A fingerprint of each table."""
+    with psycopg.connect(url) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'shop'").fetchall()
+        found = {}
+        for (table,) in tables:
+            query = sql.SQL("SELECT count(*) || ' ' || md5(string_agg(t::text, '' ORDER BY id)) FROM shop.{} t")
+            row = connection.execute(query.format(sql.Identifier(table))).fetchone()
+            assert row is not None
+            found[table] = row[0]
+    return found
+
+
+def test_the_script_makes_the_same_rows_every_time_and_keeps_what_is_there(
+    find_shop: FindShop, database_url: str
+) -> None:
+    run_python("-m", "examples.shop.data", database_url)
+    rows = rows_of(database_url)
+    assert {"artist", "album", "track", "customer", "invoice", "invoice_line"} == rows.keys()
+    assert rows == rows_of(find_shop("shop/albums"))
+    assert "there already" in run_python("-m", "examples.shop.data", database_url)
+    assert rows == rows_of(database_url)
+
+
+# where they are first missed: as pages are verified, as keys are found, before a writing page
+@pytest.mark.parametrize("example", ["shop/albums", "shop/customers", "shop/shoppers"])
+def test_without_its_rows_an_example_says_in_one_line_what_to_do(
+    database_url: str, tmp_path: Path, example: str
+) -> None:
+    with locust(tmp_path / "run", "-t", "30s", url=database_url, locustfiles=file_of(example)) as run:
+        assert run.wait() == 2
+        (line,) = [line for line in run.output.splitlines() if "load its tables first" in line]
+        assert re.search('relation "shop.[a-z]+" does not exist', line)
+        assert "Traceback" not in run.output
+
+
+# Each as it is written
+
+
+@pytest.fixture(scope="module")
+def mixed(find_shop: FindShop, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LocustRun]:
+    """An example in two processes with all its classes at once, ended when each has read pages."""
+
+    def run(example: str) -> LocustRun:
+        classes = CLASSES[example]
+        arguments = ("--processes", "2", "-u", str(len(classes)), "-r", "100")
+        folder = tmp_path_factory.mktemp("mixed") / "run"
+        with locust(folder, *arguments, url=find_shop(example), locustfiles=file_of(example), record=True) as run:
+            run.wait_until(lambda: {page.context["user_class"] for page in run.pages} == classes)
+            assert run.terminate() == 0, run.output
+            assert run.leftovers() == []
+        return run
+
+    return run
+
+
+@pytest.mark.parametrize("example", CLASSES)
+def test_all_classes_at_once_in_two_processes(mixed: Callable[[str], LocustRun], example: str) -> None:
+    run = mixed(example)
+    assert "Traceback" not in run.output, run.output
+    assert {page.failure for page in run.pages} == {None}
+    rows = {row["user_class"]: row for row in run.rows("strategies")}
+    assert rows.keys() == CLASSES[example]
+    assert all(int(row["pages"]) > 0 and row["failures"] == "0" for row in rows.values())
+    assert sum(int(row["pages"]) for row in rows.values()) == len(run.pages)
+    if example == "shop/albums":
+        assert {name: float(rows[name]["statements"]) for name in COUNTS} == COUNTS
+
+
+@pytest.fixture(scope="module")
+def in_rounds(
+    find_shop: FindShop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, tuple[LocustRun, str]]]:
+    """Each example with one more class, so that its classes take turns; side by side. With the databases they used."""
+    slots = ("-u", "2", "--rounds", "1", "--slot-time", "0.1", "--warm-up", "0")
+    folder = tmp_path_factory.mktemp("in rounds")
+    with ExitStack() as exits:
+        runs = {}
+        for example in CLASSES:
+            url, own = find_shop(example), folder / example.replace("/", "_")
+            processes = ("--processes", "2") if example == "shop/artists" else ()
+            arguments = (*slots, *processes, "--report", f"{own}/report.html", "--summary", f"{own}/summary.md")
+            files = f"{file_of(example)},{ROUNDS}"
+            runs[example] = exits.enter_context(locust(own, *arguments, url=url, locustfiles=files, record=True)), url
+        for run, _ in runs.values():
+            assert run.wait() == 0, run.output
+            assert run.leftovers() == []
+        yield runs
+
+
+@pytest.mark.parametrize("example", CLASSES)
+def test_each_class_alone_in_rounds(in_rounds: dict[str, tuple[LocustRun, str]], example: str) -> None:
+    run, _ = in_rounds[example]
+    assert "Traceback" not in run.output, run.output
+    comparison = json.loads((run.folder / "run_comparison.json").read_text())
+    assert comparison["state"] == "complete"
+    rows = {row["user_class"]: row for row in comparison["strategies"]}
+    assert rows.keys() == CLASSES[example]
+    assert all(row["pages"] > 0 and not row["failures"] for row in rows.values())
+    for file in ("report.html", "summary.md"):
+        text = (run.folder / file).read_text()
+        assert all(name in text for name in CLASSES[example])
+
+
+def test_what_pages_write_is_put_back_before_each_turn(in_rounds: dict[str, tuple[LocustRun, str]]) -> None:
+    run, url = in_rounds["shop/orders"]
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*) FROM shop.invoice WHERE id > 2000").fetchone()
+    assert row is not None
+    # the orders of the last turn are left, and none of those before it, nor of anything but its pages
+    slots = [page.context["slot"] for page in run.pages]
+    assert len(set(slots)) >= len(CLASSES["shop/orders"])
+    assert row[0] == slots.count(max(slots))
+
+
+def connections(server_url: str, url: str) -> int:
+    """Connections to the database at `url`."""
+    with psycopg.connect(server_url) as connection:
+        name = urlsplit(url).path.removeprefix("/")
+        row = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [name]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_runs_in_the_web_ui_are_started_and_stopped_again_on_the_applications_engine(
+    find_shop: FindShop, server_url: str, tmp_path: Path
+) -> None:
+    example = "fastapi_app/load"
+    url = find_shop(example)
+    with locust(tmp_path / "run", url=url, locustfiles=file_of(example), web=True, record=True) as run:
+        for _ in range(2):
+            seen = len(run.pages)
+            answer = run.swarm(user_count=len(CLASSES[example]))
+            assert answer["success"] is True, answer
+
+            def all_have_read(seen: int = seen) -> bool:
+                return {page.context["user_class"] for page in run.pages[seen:]} == CLASSES[example]
+
+            run.wait_until(all_have_read)
+            assert run.stop()["success"] is True
+            run.wait_until(lambda: run.template_arguments()["state"] == "stopped")
+            run.wait_until(lambda: connections(server_url, url) == 0)
+        comparison = run.get("/dbkit/download/comparison.json").json()
+        assert {row["user_class"] for row in comparison["strategies"]} == CLASSES[example]
+        assert run.terminate() == 0
+        assert {page.failure for page in run.pages} == {None}
+        assert "Traceback" not in run.output, run.output
+
+
+# What their pages cost
+
+
+@pytest.fixture(scope="module")
+def statistics_url(server_url: str) -> str:
+    """A database in which the server's counts of statements can be read."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+    return server_url
+
+
+@pytest.mark.parametrize("example", CLASSES)
+def test_every_class_counts_what_the_wire_and_the_server_count(
+    find_shop: FindShop, statistics_url: str, example: str
+) -> None:
+    module = file_of(example).removesuffix(".py").replace("/", ".")
+    printed = run_python("-m", "tests.example_pages", module, url=find_shop(example), STATISTICS_URL=statistics_url)
+    pages: list[dict[str, Any]] = json.loads(printed)
+    assert {page["user_class"] for page in pages} == CLASSES[example]
+    for page in pages:
+        statements, _, rows = page["page"]
+        assert page["error"] is None
+        assert page["page"] == page["wire"], page
+        assert [statements, rows] == page["server"], page
+        assert statements > 0 and rows > 0
+    if example == "shop/albums":
+        found = {page["user_class"]: page["page"][0] for page in pages}
+        assert {name: found[name] for name in COUNTS} == COUNTS
+
+
+# From nothing, and the application itself
+
+
+def test_the_two_commands_of_the_readme_run_where_there_is_no_database(tmp_path: Path) -> None:
+    folder = tmp_path / "somewhere else"
+    folder.mkdir()
+    readme = (REPOSITORY / "examples" / "README.md").read_text()
+    fill, compare = re.findall(r"^    ((?:python|locust) .*)$", readme, re.MULTILINE)[:2]
+    assert "the shop is filled" in run_in(folder, fill)
+    # the same, but shorter
+    compared = run_in(folder, f"{compare} --rounds 1 --slot-time 0.1 --warm-up 0 -u 2")
+    assert all(name in compared for name in CLASSES["shop/albums"])
+    assert (folder / "results" / "albums_comparison.json").exists()
+    app = f"locust -f {file_of('fastapi_app/load')},{ROUNDS} --headless -u 1 --rounds 1 --slot-time 0.1 --warm-up 0"
+    assert all(name in run_in(folder, app) for name in CLASSES["fastapi_app/load"])
+
+
+def run_in(folder: Path, command: str) -> str:
+    """What a command says that is written for the repository's folder, run in another: its database is there."""
+    program, *arguments = command.replace("examples/", f"{REPOSITORY}/examples/").split()
+    module = ["-m", "locust"] if program == "locust" else []
+    return run_python(*module, *arguments, folder=folder, PYTHONPATH=os.pathsep.join(python_path()))
+
+
+def python_path() -> list[str]:
+    return [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+
+
+@contextmanager
+def application(url: str) -> Iterator[str]:
+    """The FastAPI application on a free port, as people start it; its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "examples.fastapi_app.main:app", "--port", str(port)]
+    environment = os.environ | {"SHOP_DATABASE_URL": url}
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "running on" in line:
+                    break
+            else:
+                pytest.fail("the application did not start")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def test_the_application_answers_requests(find_shop: FindShop) -> None:
+    def get(path: str) -> Any:
+        return requests.get(address + path, timeout=DEADLINE_S)
+
+    def post(customer_id: int, track_ids: list[int]) -> Any:
+        order: Any = {"customer_id": customer_id, "track_ids": track_ids}
+        return requests.post(f"{address}/orders", json=order, timeout=DEADLINE_S)
+
+    with application(find_shop("fastapi_app/load")) as address:
+        first, second = get("/albums").json(), get("/albums?page=1").json()
+        assert [album["id"] for album in first + second] == list(range(1, 41))
+        assert get("/albums/3").json() == first[2]
+        assert get("/albums/0").status_code == 404
+        order = post(7, [1, 2])
+        assert order.status_code == 201
+        assert order.json()["id"] > 2000
+        assert get("/customers/7/invoices").json()[-1] == order.json()
+        assert post(7, [0]).status_code == 422
+        assert post(0, [1]).status_code == 422
