@@ -218,6 +218,45 @@ def test_a_mixed_run_is_warned_of_where_its_figures_are(seeded_url: str, tmp_pat
         expect(page.locator("#dbkit-status")).to_contain_text("running for")
 
 
+TWO_WORKLOADS = """
+from dbkit.load import Rounds, Workload, page_users
+from dbkit.todo.strategies import core, joined
+
+users = Workload("<b>users</b>", keys=[(page, 7) for page in range(9)])
+lists = Workload("lists", keys=[(page, 3) for page in range(9)])
+page_users(users, stacks=["psycopg", "asyncpg"], prefix="Users", core=core, joined=joined)
+page_users(lists, stacks=["psycopg"], prefix="Lists", core=core, joined=joined)
+
+class Compare(Rounds):
+    pass
+"""
+
+
+def test_each_workload_has_its_own_tables_and_charts(seeded_url: str, tmp_path: Path, tab: Tab) -> None:
+    (tmp_path / "two.py").write_text(TWO_WORKLOADS)
+    with locust(tmp_path / "run", *QUICK, url=seeded_url, locustfiles=str(tmp_path / "two.py"), web=True) as run:
+        run.swarm()
+        page = tab.page
+        page.goto(f"{run.web_url}/?tab=strategies")
+        wait_for_end(page)
+        assert page.locator("h2.dbkit-workload").all_text_contents() == ["<b>users</b>", "lists"]
+        found = page.locator(".dbkit-comparison")
+        names = [each.locator("tbody th").all_inner_texts() for each in found.all()]
+        assert [{name.strip(" ●■▲◆✚") for name in each} for each in names] == [
+            {"UsersPsycopgCore", "UsersPsycopgJoined", "UsersAsyncpgCore", "UsersAsyncpgJoined"},
+            {"ListsPsycopgCore", "ListsPsycopgJoined"},
+        ]
+        for chart, of_users, of_lists in (("pages", 4, 2), ("p95", 4, 2), ("latency", 4, 2), ("verdicts", 3, 1)):
+            wait_for_traces(page, chart, of_users)
+            wait_for_traces(page, f"{chart}-2", of_lists)
+        references = run.get("/dbkit/download/comparison.json").json()["references"]
+        for place, workload in enumerate(("<b>users</b>", "lists")):
+            label = references[workload]["label"]
+            assert found.nth(place).locator("thead th").nth(2).get_attribute("title") == (
+                f"pages a second, as a multiple of those of {label}, with a 95 % interval"
+            )
+
+
 def test_the_class_picker_runs_what_was_picked(seeded_url: str, tmp_path: Path, tab: Tab) -> None:
     with locust(
         tmp_path / "run", "--class-picker", "--think-time", "0.02", url=seeded_url, web=True, record=True

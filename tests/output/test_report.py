@@ -217,7 +217,7 @@ def table(tab: Tab, selector: str) -> list[list[str]]:
 def drawn(tab: Tab, chart: str) -> list[dict[str, Any]]:
     """The traces that the first chart of a kind draws."""
     traces: list[dict[str, Any]] = tab.page.locator(f"[data-chart={chart}]").first.evaluate(
-        "chart => chart.data.map(({ uid, name, x, y }) => ({ uid, name, x, y }))"
+        "chart => chart.data.map(({ uid, meta, name, x, y }) => ({ of: meta ?? uid, name, x, y }))"
     )
     return traces
 
@@ -306,10 +306,10 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
     csv_tables = [table(tab, f"#figures details:nth-of-type({place}) table") for place in (1, 2)]
     heading, *speeds = table(tab, ".dbkit-comparison")
     titles = tab.page.locator(".dbkit-reasons tbody td").evaluate_all("cells => cells.map(cell => cell.title)")
-    curves = {trace["uid"]: trace["y"] for trace in drawn(tab, "latency")}
-    slots = {trace["uid"]: trace["y"] for trace in drawn(tab, "slots")}
-    parts = {trace["uid"]: trace["x"] for trace in drawn(tab, "parts")}
-    ratios = {trace["uid"]: trace["x"] for trace in drawn(tab, "verdicts")}
+    curves = {trace["of"]: trace["y"] for trace in drawn(tab, "latency")}
+    slots = {trace["of"]: trace["y"] for trace in drawn(tab, "slots")}
+    parts = {trace["of"]: trace["x"] for trace in drawn(tab, "parts")}
+    ratios = {trace["of"]: trace["x"] for trace in drawn(tab, "verdicts")}
     for name, cells in zip(("strategies.csv", "slots.csv"), csv_tables, strict=True):
         assert cells == [*csv.reader(written[name].splitlines())]
 
@@ -439,7 +439,7 @@ def test_a_mixed_run_says_so_at_every_figure_and_has_no_ratios(chromium: Browser
         assert tab.page.inner_text("body").count("bound it come from rounds") == 1
         assert tab.page.locator("[data-chart=verdicts]").count() == 0
         over_time = drawn(tab, "timeline")
-        assert {trace["uid"] for trace in over_time} == {*CLASSES, "users"}
+        assert {trace["of"] for trace in over_time} == {*CLASSES, "users"}
         assert tab.errors == []
 
 
@@ -529,6 +529,29 @@ def test_drawn_again_a_chart_keeps_what_was_hidden_and_zoomed(full_tab: Tab) -> 
     chart.evaluate("chart => drawOne(chart)")
     expect(lines).to_have_count(len(CLASSES) - 1)
     assert chart.evaluate(axis) == zoomed
+
+
+def test_classes_that_are_gone_are_gone_from_a_chart_that_is_drawn_again(chromium: Browser, tmp_path: Path) -> None:
+    names = ["Plain", *HOSTILE, "users"]
+    result = rounds_of([UserClass(name, "psycopg", name, "albums") for name in names])
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, result)
+        for kind in ("latency", "counts", "slots", "verdicts", "fastest", "parts"):
+            chart = tab.page.locator(f"[data-chart={kind}]").first
+            first = chart.evaluate(
+                """chart => {
+                    const part = { ...parts[0] };
+                    part.looks = Object.fromEntries(Object.entries(part.looks).slice(0, 1));
+                    for (const name of ["strategies", "slots", "verdicts", "against_fastest"]) {
+                        part[name] = part[name].filter(({ condition }) => condition in part.looks);
+                    }
+                    drawings[chart.dataset.chart](chart, part);
+                    return Object.keys(part.looks)[0];
+                }"""
+            )
+            left = {trace["of"] for trace in drawn(tab, kind)} - {"steal_share", "other_cpu_share", *SHOWN_PARTS}
+            assert left <= {first}
+        assert tab.errors == []
 
 
 def test_on_paper_everything_is_open_in_ink_and_no_wider_than_the_sheet(full_tab: Tab) -> None:
@@ -626,7 +649,7 @@ def test_each_workload_has_sections_charts_and_tables_of_its_own(
             chart = f"section[id$='-{place}'] [data-chart={{}}]"
             for kind in ("latency", "slots", "verdicts", "fastest", "counts", "parts"):
                 conditions = page.locator(chart.format(kind)).first.evaluate(
-                    """chart => [...new Set(chart.data.map(({ uid }) => uid.replace(/^.* (?=[A-Z]\\w+, 10)/, "")))]"""
+                    "chart => [...new Set(chart.data.map(({ uid, meta }) => meta ?? uid))]"
                 )
                 others = {"steal_share", "other_cpu_share", *SHOWN_PARTS}
                 expected = names - {reference} if kind == "verdicts" else names

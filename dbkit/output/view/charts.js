@@ -62,6 +62,11 @@ const dbkitCharts = (() => {
     return `rgba(${red},${green},${blue},${alpha})`;
   };
 
+  /* What a trace is of, by which it is known when it is drawn again. Plotly makes a selector of its uid. */
+  const identity = (condition, column = "") => ({
+    uid: `${column}-${condition.replace(/[^A-Za-z0-9]/gu, (each) => `_${each.codePointAt(0)}_`)}`, meta: condition,
+  });
+
   const axis = (element, title, more) => ({
     title: { text: title, standoff: 8 }, automargin: true, zeroline: false,
     color: ink(element, 0.82), gridcolor: ink(element, 0.11), linecolor: ink(element, 0.3), ...more,
@@ -109,7 +114,7 @@ const dbkitCharts = (() => {
     const look = looks[condition];
     const named = Object.values(looks).some(({ strategy, label }) => strategy === look.strategy && label !== strategy);
     return {
-      uid: condition, name: short(look.label), type: "scatter", mode: "lines+markers",
+      ...identity(condition), name: short(look.label), type: "scatter", mode: "lines+markers",
       legendgroup: look.strategy, legendgrouptitle: { text: named ? short(look.strategy) : "" },
       line: { color: look.color, dash: look.dash, width: 1.6 },
       marker: { color: look.color, symbol: look.symbol, size: 8 },
@@ -260,7 +265,7 @@ const dbkitCharts = (() => {
       const { color, symbol } = looks[row.condition];
       const [low, high] = ends(row);
       return {
-        uid: row.condition, type: "scatter", mode: "markers", x: [row.ratio], y: [place], showlegend: false,
+        ...identity(row.condition), type: "scatter", mode: "markers", x: [row.ratio], y: [place], showlegend: false,
         marker: { color, symbol: row.shown ? symbol : `${symbol}-open`, size: 10, line: { width: 1.6, color } },
         error_x: { type: "data", symmetric: false, array: [high - row.ratio], arrayminus: [row.ratio - low], color, thickness: 1.6, width: 4 },
         text: [`${plain(looks[row.condition].label)}<br>${plain(row.sentence)}`], hovertemplate: "%{text}<extra></extra>",
@@ -303,7 +308,7 @@ const dbkitCharts = (() => {
         if (values[y] === null || (log && !values[y])) return;
         const { color, symbol } = looks[row.condition];
         traces.push({
-          uid: `${column} ${row.condition}`, type: "scatter", mode: "lines+markers+text", xaxis: `x${suffix}`,
+          ...identity(row.condition, column), type: "scatter", mode: "lines+markers+text", xaxis: `x${suffix}`,
           x: [log ? null : 0, values[y]], y: [y, y], line: { color, width: 2 },  // on a logarithmic axis lengths mean nothing
           marker: { color, symbol, size: [0, 10], opacity: 1, line: { width: 0 } }, text: ["", number(values[y])], textposition: "middle right",
           hovertext: `${plain(looks[row.condition].label)}: ${number(values[y])} ${COUNTS[column]} a page`, hoverinfo: "text",
