@@ -55,14 +55,14 @@ def result_of_mixed_run(
     mixed = chosen > 1
     if len(strategies) > 1:
         warnings.append(MIXED_WARNING)
-    elif mixed and strategies:
-        only = strategies[0].label
+    if len(strategies) == 1 < chosen or 1 < len(strategies) <= users < chosen:
+        only = strategies[0].label if len(strategies) == 1 else len(strategies)
         warnings.append(f"of {chosen} classes only {only} read pages; give {chosen} users or more, or name the classes")
     return Result(
         state="cut short" if cut_short else "complete",
         mixed=mixed,
         headline=headline_of_mixed_run(strategies) if mixed else headline_of_one_class(strategies),
-        warnings=[*warnings, *warnings_of_workloads(workloads), *warnings_of_classes(strategies)],
+        warnings=[*warnings, *warnings_of_workloads(workloads, in_slots=False), *warnings_of_classes(strategies)],
         measured_on=measured_on,
         workloads=[*workloads],
         references={},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, to_builtins
+from msgspec import Meta, Struct, field, to_builtins
 
 from dbkit.analysis.records import BareRow, ClassRow, Count, Figure, Number, SlotRow, Verdict
 
@@ -31,6 +31,8 @@ class WorkloadInfo(Struct, kw_only=True):
     """How it was checked that pages are right: a clause that begins in lower case and has no full stop."""
     writing_classes: list[str]
     """The user classes whose pages write."""
+    reset_classes: list[str] = field(default_factory=list)
+    """Those of them whose data are put back: before each slot, or before a run without slots."""
 
 
 class Reference(Struct, kw_only=True):

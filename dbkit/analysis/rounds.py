@@ -110,7 +110,7 @@ class Rounds:
             self._add_workload(result, workload, names, quantities)
         result.warnings = [
             *warnings_of_rounds(slots, planned_slots),
-            *warnings_of_workloads(self._workloads),
+            *warnings_of_workloads(self._workloads, in_slots=True),
             *warnings_of_classes(result.strategies),
             *warnings_of_empty_slots(counted),
             *warnings_of_users([slot for slot in self._slots if not slot.replaced], names),

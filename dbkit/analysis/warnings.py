@@ -22,7 +22,7 @@ CONNECTING_SHARE = 0.05
 
 MIXED_WARNING = (
     "run mixed: these classes shared one interpreter, where they hold each other up and their ranking can invert;"
-    " compare them one at a time, in rounds, as locustfiles/rounds.py does"
+    " compare them one at a time, in rounds, by one more class in the locustfile: class Compare(Rounds): pass"
 )
 
 
@@ -43,12 +43,13 @@ def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int) -> list[str]
     return warnings + _warnings_of_stalls([row for row in rows if not row.replaced])
 
 
-def warnings_of_workloads(workloads: Iterable[WorkloadInfo]) -> list[str]:
-    """Warnings about classes whose pages write."""
+def warnings_of_workloads(workloads: Iterable[WorkloadInfo], *, in_slots: bool) -> list[str]:
+    """Warnings about classes whose pages write, and which in slots do not put their data back before each."""
+    advice = "; give them a reset, which runs before each slot" if in_slots else ""
     return [
-        f"pages of {listed(sorted(info.writing_classes))} write: the data of {info.name} grows as it runs"
+        f"pages of {listed(names)} write, and their tables grow during the run{advice}"
         for info in workloads
-        if info.writing_classes
+        if (names := sorted({*info.writing_classes} - {*(info.reset_classes if in_slots else ())}))
     ]
 
 

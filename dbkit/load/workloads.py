@@ -20,6 +20,7 @@ def describe_workloads(page_classes: Iterable[PageClass], options: TestOptions, 
             pages=_pages(classes[name], options),
             check=_check(classes[name], verify_keys),
             writing_classes=sorted(each.name for each in classes[name] if each.writes),
+            reset_classes=sorted(each.name for each in classes[name] if each.reset is not None),
         )
         for name in sorted(classes)
     ]

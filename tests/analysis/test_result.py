@@ -277,6 +277,16 @@ def test_of_several_classes_those_that_did_not_run_are_missed() -> None:
     assert result.warnings == ["of 3 classes only Fast read pages; give 3 users or more, or name the classes"]
 
 
+@pytest.mark.parametrize(("users", "is_said"), [(2, True), (3, False)])
+def test_fewer_users_than_classes_are_warned_of(users: int, is_said: bool) -> None:
+    tallies = {name: tally(300, 30) for name in ("Fast", "Slow")}
+    result = result_of_mixed_run(
+        tallies, USER_CLASSES, seconds=2, users=users, chosen=3, end="rollback", measured_on={}
+    )
+    said = "of 3 classes only 2 read pages; give 3 users or more, or name the classes"
+    assert (said in result.warnings) is is_said
+
+
 # Slots in which no page was served
 
 
