@@ -50,8 +50,12 @@ async def place_order(make_session, customer_id):
     return await PlaceOrder(make_session)(customer_id, [customer_id, 50 * customer_id])
 
 
+def is_new(invoice, customer_id):
+    return invoice.id > INVOICES and invoice.customer_id == customer_id
+
+
 page_users(
-    Workload("orders", keys=range(2, CUSTOMERS + 1), check=lambda invoice, customer_id: invoice.id > INVOICES),
+    Workload("orders", keys=range(2, CUSTOMERS + 1), check=is_new),
     stacks=["asyncpg"],
     async_engine=engine,
     writes=True,
