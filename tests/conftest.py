@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy
 from hypothesis import settings
 from psycopg import sql
 
@@ -26,6 +27,20 @@ settings.load_profile("dbkit")
 
 PASSWORD = "s3cret/pass@word"
 PASSWORD_IN_URL = "s3cret%2Fpass%40word"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sqlalchemy", metavar="<version>", help="refuse to run with another SQLAlchemy, such as 2.0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    wanted = config.getoption("--sqlalchemy")
+    if wanted is not None and not f"{sqlalchemy.__version__}.".startswith(f"{wanted}."):
+        raise pytest.UsageError(f"expected SQLAlchemy {wanted}: this is {sqlalchemy.__version__}")
+
+
+def pytest_report_header() -> str:
+    return f"SQLAlchemy {sqlalchemy.__version__}"
 
 
 @pytest.fixture(scope="session")

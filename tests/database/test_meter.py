@@ -24,7 +24,7 @@ from tests.wire import WireProxy, upstream_of, wire_proxy
 
 PAGE, PAGE_SIZE = 3, 20
 STATEMENTS = {"lazy": 1 + PAGE_SIZE, "selectin": 2, "joined": 1, "subquery": 2, "core": 1}
-WARM_PAGES = 12
+WARM_PAGES = 7
 """So many that psycopg has prepared a statement of a page, and the one of a ping."""
 READERS = 5
 
