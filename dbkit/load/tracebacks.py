@@ -63,7 +63,8 @@ def _cause(error: BaseException) -> tuple[BaseException | None, str]:
 
 
 def _one(error: BaseException) -> str:
-    notes = [str(note) for note in getattr(error, "__notes__", ())]
+    noted = getattr(error, "__notes__", None)
+    notes = [note for note in noted if isinstance(note, str)] if isinstance(noted, list) else []
     lines = "\n".join([str(reason_of(error)), *map(without_secrets, notes)]).splitlines()
     words = [f"{_short(line)}\n" for line in lines[:MOST_LINES]]
     return "".join(chain(_frames(error), words))

@@ -1123,10 +1123,17 @@ DEEP: list[Any] = []
 for _ in range(300):
     DEEP = [DEEP]
 GONE = object()
-ROUNDS, MIXED_RUN = (
-    json.loads(json.dumps(result.as_json()))
-    for result in (rounds_of([*CLASSES.values()][:2], rounds=3), mixed_run([*CLASSES.values()][:2]))
-)
+TWO_WORKLOADS = [user_class for classes in WORKLOADS.values() for user_class in classes[:2]]
+
+
+def as_file(result: Result) -> Any:
+    """The content of a result's file, with something in each of its lists."""
+    label = result.strategies[0].label
+    result.failures = [failure(label, "NoSuchAlbum: …", 3, "NoSuchAlbum: 20")]
+    return json.loads(json.dumps(result.as_json()))
+
+
+ROUNDS, MIXED_RUN = as_file(rounds_of(TWO_WORKLOADS, rounds=3)), as_file(mixed_run(TWO_WORKLOADS))
 NUMBERS = (0, -1, 0.5, 10**400, -1e300, float("inf"))
 VALUES: tuple[object, ...] = (GONE, None, True, *NUMBERS, "", "x", "a\nb" * 999, [], [1], {}, {"a": 1}, DEEP)
 
