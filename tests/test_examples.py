@@ -288,6 +288,20 @@ def test_every_class_counts_what_the_wire_and_the_server_count(
         assert {name: found[name] for name in COUNTS} == COUNTS
 
 
+@pytest.mark.parametrize("example", CLASSES)
+def test_dbkit_try_reads_a_page_by_every_class(find_shop: FindShop, example: str) -> None:
+    tried = run_python("-m", "dbkit", "try", file_of(example), url=find_shop(example))
+    table = tried[tried.index("\nuser class ") :].splitlines()
+    lines = [line.replace(",", " ").split() for line in table if re.match("[A-Z][A-Za-z]+[, ].* given *$", line)]
+    assert {line[0] for line in lines} == CLASSES[example], tried
+    assert "warning" not in tried and "failed" not in tried, tried
+    if example == "shop/albums":
+        statements = {line[0]: int(line[1]) for line in lines}
+        assert {name: statements[name] for name in COUNTS} == COUNTS
+    if example == "shop/orders":  # an INSERT of several rows is one statement
+        assert {int(line[1]) for line in lines} == {3, 4}
+
+
 # From nothing, and the application itself
 
 

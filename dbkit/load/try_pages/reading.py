@@ -205,8 +205,8 @@ class Trial:
         keys = itertools.cycle(page_class.keys[:1] or [()])
         current = ""
 
-        def read_page(function: PageFunction | None = None, *key: Any) -> Any:
-            source = page_class.source if function is None else page_class.source_of(function)
+        def read_page(function: PageFunction | None = None, *key: Any, name: str | None = None) -> Any:
+            source = page_class.source if function is None else page_class.source_of(function, name)
             page = self._read_page(page_class, source, key or next(keys))
             page.task = current
             tried.pages.append(page)

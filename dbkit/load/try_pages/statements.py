@@ -74,7 +74,7 @@ class StatementLog:
             self.savepoints += 1
             return
         statement = self._statements.setdefault(sql, Statement(sql))
-        times = len(parameters) if executemany else 1
+        times = _times(parameters, executemany)
         statement.times += times
         statement.lines[source_line() or "(not in the application)"] += times
         statement.is_written |= bool(context and (context.isinsert or context.isupdate or context.isdelete))
@@ -88,8 +88,13 @@ class StatementLog:
             return
         statement, began_at_s = found
         statement.db_s += perf_counter() - began_at_s
-        statement.answered += len(parameters) if executemany else 1
+        statement.answered += _times(parameters, executemany)
         if context is not None and context._is_server_side:
             statement.rows = None
         elif cursor.description is not None and statement.rows is not None:
             statement.rows += max(cursor.rowcount, 0)
+
+
+def _times(parameters: Any, executemany: bool) -> int:
+    """How often a statement is sent; an INSERT of several rows that SQLAlchemy makes one statement of is sent once."""
+    return len(parameters) if executemany and isinstance(parameters, list) else 1
