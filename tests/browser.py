@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+TIMEOUT_MS = 180_000
+"""How long a page may take before it is taken to hang: long, as other processes may keep every core busy."""
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -49,6 +51,7 @@ def browser_page(started: Browser, *, width: int = 1280, dark: bool = False, jav
     )
     try:
         tab = Tab(context.new_page())
+        tab.page.set_default_timeout(TIMEOUT_MS)
         tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
         tab.page.on(
             "console",
