@@ -99,7 +99,7 @@ def each_url(request: pytest.FixtureRequest, seeded_url: str, password_url: str)
 
 
 LONG_FILES = (
-    *("test_lanes", "test_signals", "test_rounds", "test_locust_runs", "test_tab", "test_embedded"),
+    *("test_lanes", "test_signals", "test_try", "test_rounds", "test_locust_runs", "test_tab", "test_embedded"),
     *(
         "test_report",
         "test_serve",

@@ -5,6 +5,7 @@ Which options there are is left to `dbkit.cli.options`.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -18,20 +19,31 @@ class ArgumentParser(configargparse.ArgumentParser):  # type: ignore[misc]
     """A parser whose errors are one line, without the usage in front, with exit code 2; options are not abbreviated."""
 
     intermixed = False
-    """Whether positional arguments may stand between options: argparse has that not for subcommands."""
+    """Whether positional arguments may stand between options, as argparse cannot have it for subcommands."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, add_config_file_help=False, **kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **kwargs: Any) -> Any:
         """See `argparse.ArgumentParser.parse_known_args`."""
-        if not self.intermixed:
-            return super().parse_known_args(args, namespace, **kwargs)
-        self.intermixed = False  # it parses twice, by this method
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self.intermixed = True
+        args = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._positional_last(args) if self.intermixed else args, namespace, **kwargs)
+
+    def _positional_last(self, args: list[str]) -> list[str]:
+        options: list[str] = []
+        positional: list[str] = []
+        rest = iter(args)
+        for each in rest:
+            if each == "--":
+                positional += rest
+            elif not each.startswith("-"):
+                positional.append(each)
+            else:
+                options.append(each)
+                action = self._option_string_actions.get(each)
+                if action is not None and action.nargs != 0:
+                    options += itertools.islice(rest, 1)
+        return [*options, *positional]
 
     def error(self, message: str) -> NoReturn:
         sys.exit(_fail(f"{self.prog}: error: {message}", 2))

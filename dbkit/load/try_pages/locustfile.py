@@ -14,6 +14,7 @@ from locust.util.load_locustfile import load_locustfile
 
 from dbkit.database.source_lines import application_traceback, raised_line
 from dbkit.errors import DbkitError
+from dbkit.load.try_pages.secrets import Secrets
 from dbkit.load.users import PageUser
 
 NAMES_SHOWN = 12
@@ -26,7 +27,7 @@ def load(names: str) -> UserClasses:
 
     Raises DbkitError where a file is not there, cannot be imported, or defines a class of another file's name.
     """
-    paths = [name.strip() for name in names.split(",")]
+    paths = [name.strip() for name in names.split(",") if name.strip()]
     for path in paths:
         if "://" not in path and not Path(path).is_dir() and not (path.endswith(".py") and Path(path).is_file()):
             raise DbkitError(
@@ -53,7 +54,8 @@ def _import(path: str) -> UserClasses:
     except SystemExit as ending:
         raise DbkitError(f"{path} ends the process when it is imported: {ending.code}") from None
     except Exception as error:
-        traceback.print_exception(type(error), error, application_traceback(error), file=sys.stderr)
+        lines = traceback.format_exception(type(error), error, application_traceback(error))
+        print(Secrets().hide("".join(lines)), end="", file=sys.stderr)
         where = f" at {line}" if (line := raised_line(error)) else ""
         raise DbkitError(f"{path} cannot be imported: {type(error).__name__}{where}") from None
     return dict(user_classes)

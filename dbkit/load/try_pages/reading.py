@@ -86,6 +86,8 @@ class TriedClass:
     name: str
     page_class: PageClass | None = None
     """None where its keys were not found."""
+    has_tasks: bool = False
+    """Whether it has tasks of its own."""
     rolled_back: bool = False
     pages: list[TriedPage] = field(default_factory=list)
     errors: list[tuple[str, Exception]] = field(default_factory=list)
@@ -117,7 +119,7 @@ class Trial:
 
         Raises BadKey where the key is none of its workload.
         """
-        tried = TriedClass(user_class.__name__)
+        tried = TriedClass(user_class.__name__, has_tasks=PageUser.read_pages not in user_class.tasks)
         try:
             check_class(user_class.__name__, user_class)
             with self._test(user_class, tried) as page_class:
@@ -125,10 +127,10 @@ class Trial:
                 tried.rolled_back = page_class.writes and not self._writes
                 begun(tried)
                 self._prepare(page_class)
-                if PageUser.read_pages in user_class.tasks:
-                    tried.pages.append(self._read_page(page_class, page_class.source, page_class.keys[0]))
-                else:
+                if tried.has_tasks:
                     self._run_tasks(user_class, tried)
+                else:
+                    tried.pages.append(self._read_page(page_class, page_class.source, page_class.keys[0]))
         except BadKey:
             raise
         except Exception as error:

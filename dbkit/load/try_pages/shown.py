@@ -57,11 +57,10 @@ class Screen:
         self._console.print()
         line = Text(tried.name, style="bold")
         if tried.page_class is not None:
-            line.append(f"  {_described(tried.page_class)}", style="not bold")
+            line.append(f"  {_described(tried, tried.page_class)}", style="not bold")
         self._print(line, 0)
         if tried.rolled_back:
-            has_tasks = tried.page_class is not None and tried.page_class.function is None
-            each = ", page by page: later ones do not see it" if has_tasks else ""
+            each = ", page by page: later ones do not see it" if tried.has_tasks else ""
             self._print(f"What it writes is rolled back{each}. With --writes it commits.")
 
     def show(self, tried: TriedClass) -> None:
@@ -164,8 +163,8 @@ class Screen:
             self._console.print(line, soft_wrap=True)
 
 
-def _described(page_class: PageClass) -> str:
-    if page_class.workload is None or page_class.function is None:
+def _described(tried: TriedClass, page_class: PageClass) -> str:
+    if tried.has_tasks or page_class.workload is None:
         return f"tasks of its own, on {page_class.stack}"
     key = _of_key(page_class.keys[0])
     return f"{page_class.workload.name} by {page_class.strategy}, on {page_class.stack}{key}"
