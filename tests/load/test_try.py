@@ -139,7 +139,9 @@ class Tried:
 
 def environment(url: str | None, **variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not re.match("DBKIT_|LOCUST_|PG|COLUMNS", name)}
-    return {**kept, **({} if url is None else {"DBKIT_DATABASE_URL": url}), "PYTHONPATH": str(REPOSITORY), **variables}
+    database = {} if url is None else {"DBKIT_DATABASE_URL": url}
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(REPOSITORY))))
+    return {**kept, **database, "PYTHONPATH": path, **variables}
 
 
 def try_(

@@ -21,6 +21,7 @@ from locust import TaskSet
 from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser
 from locust.user.task import DefaultTaskSet
+from sqlalchemy.orm import configure_mappers
 
 from dbkit.database.server import ServerInfo
 from dbkit.errors import DbkitError
@@ -157,6 +158,7 @@ class Trial:
 
     def _prepare(self, page_class: PageClass) -> None:
         """What a run checks and does before its first page."""
+        configure_mappers()  # once for a process, and no page's own time
         verification.check_arguments(page_class)
         resources = self._context.resources
         with TimeLimit(self._page_timeout_s):
