@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Set
+from enum import Enum
 from typing import Any, Literal
 
 import msgspec
-import sqlalchemy.exc
-from sqlalchemy import Row, inspect, text
+from sqlalchemy import Row, inspect
 from sqlalchemy.orm import Session
 
 from dbkit.database.engines import make_engine
+from dbkit.database.server import connect_directly
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError, advice_on
@@ -85,32 +86,40 @@ class Workload:
         Raises DbkitError where there are none, or where one cannot be a key.
         """
         keys: Any = self._keys
-        if isinstance(keys, str) or callable(keys):
-            engine = make_engine(database, Settings())
-            try:
-                with Session(engine) as session:
-                    found = session.execute(text(keys)).all() if isinstance(keys, str) else keys(session)
-                    return self._checked(found)
-            except sqlalchemy.exc.SQLAlchemyError as error:
-                origin = getattr(error, "orig", None) or error
-                reason = str(origin).partition("\n")[0]
-                raise DbkitError(
-                    f"the keys of workload {self.name!r} cannot be read from {database}: {reason}{advice_on(origin)}"
-                ) from None
-            finally:
-                engine.dispose()
-        if self._found is None:  # an iterator can be read only once
-            self._found = self._checked(keys)
-        return self._found
+        try:
+            if isinstance(keys, str):
+                return self._checked(_rows_of(database, keys))
+            if callable(keys):
+                engine = make_engine(database, Settings())
+                try:
+                    with Session(engine) as session:
+                        return self._checked(keys(session))
+                finally:
+                    engine.dispose()
+            if self._found is None:  # an iterator can be read only once
+                self._found = self._checked(keys)
+            return self._found
+        except DbkitError:
+            raise
+        except Exception as error:  # of a function or an iterable of somebody's own, too
+            origin: Any = getattr(error, "orig", None) or error
+            words = str(origin).partition("\n")[0].partition(" (Background on this error")[0]
+            raise DbkitError(
+                f"the keys of workload {self.name!r} cannot be read from {database}: "
+                f"{'' if hasattr(origin, 'sqlstate') else f'{type(origin).__name__}: '}{words}{advice_on(origin)}"
+            ) from None
 
     def describe(self, keys: int, page_size: int) -> str:
         """Its pages in words, for a result; `keys` is how many keys there are."""
         return f"{keys:,} {'key' if keys == 1 else 'keys'}"
 
     def _checked(self, found: Any) -> list[Key]:
-        if not isinstance(found, Iterable):
+        if isinstance(found, str | bytes) or not isinstance(found, Iterable):
+            if isinstance(found, Coroutine):
+                found.close()  # it would be warned of
             raise DbkitError(
-                f"invalid keys of workload {self.name!r}: expected an iterable, SQL text, or a function of a session"
+                f"invalid keys of workload {self.name!r}: expected an iterable, SQL text, or a plain function of a"
+                " session that returns an iterable"
             )
         keys = [as_key(each) for each in itertools.islice(found, MOST_KEYS + 1)]
         if not keys:
@@ -120,9 +129,23 @@ class Workload:
         for key in keys:
             try:
                 hash(key)
-            except TypeError as error:
-                raise DbkitError(f"invalid key {_short(key)} of workload {self.name!r}: {error}") from None
+            except Exception as error:
+                raise DbkitError(f"invalid key {shown(key)} of workload {self.name!r}: {error}") from None
         return keys
+
+
+def _rows_of(database: DatabaseUrl, sql: str) -> list[tuple[Any, ...]]:
+    """What the last statement of an SQL text gives. Nothing that it writes is kept."""
+    # by psycopg alone: SQLAlchemy would take `:name` for a parameter, and `%` for the beginning of one
+    with connect_directly(database) as connection:
+        cursor = connection.execute(sql.encode())
+        while cursor.nextset():
+            pass
+        if cursor.description is None:
+            raise ValueError("the SQL gives no rows: expected a SELECT")
+        rows = cursor.fetchall()
+        connection.rollback()
+    return rows
 
 
 def as_key(value: Any) -> Key:
@@ -135,6 +158,15 @@ def plain_key(key: Key) -> Any:
     return key[0] if len(key) == 1 else key
 
 
+def shown(value: object, limit: int = 60) -> str:
+    """A key, or a part of a page, for a message: no longer than `limit`, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # a number of thousands of digits has no text, and somebody's own method may fail
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 class PageCheck:
     """Whether the pages of one workload are right, in one process: each is one of those that it knows."""
 
@@ -144,20 +176,22 @@ class PageCheck:
 
     def know(self, key: Key, rendered: Any) -> None:
         """Remember a page that is right."""
-        self._known[key] = rendered, page_bytes(rendered)
+        if key not in self._known:
+            self._known[key] = rendered, page_bytes(rendered)
 
     def check(self, key: Key, rendered: Any) -> int:
         """The size of a right page in bytes: see `page_bytes`. Raises WrongPage, or what the check function raises."""
         known = self._known.get(key)
         if self._check is None:
             return page_bytes(rendered)
-        if known is not None and known[0] == rendered:
+        if known is not None and _are_equal(known[0], rendered):
             return known[1]
         if self._check == "verified":
             if known is not None:
                 if (found := difference(known[0], rendered)) is not None:
                     wrong = WrongPage("wrong page: not as it was read before")
-                    wrong.add_note(f"key {plain_key(key)!r}: {found}")  # not in the message, by which failures group
+                    # not in the message, by which failures group
+                    wrong.add_note(f"key {shown(plain_key(key))}: {found}")
                     raise wrong
                 return known[1]
             check_plain(rendered)
@@ -171,7 +205,21 @@ class PageCheck:
 
 def page_bytes(rendered: Any) -> int:
     """The size of a rendered page as a web application would send it: compact JSON in UTF-8."""
-    return len(json.dumps(rendered, ensure_ascii=False, separators=(",", ":"), default=_jsonable).encode())
+    try:
+        text = _as_json(rendered)
+    except TypeError:  # of keys that JSON has no form for, such as dates
+        text = _as_json(_with_text_keys(plain(rendered)))
+    return len(text.encode(errors="surrogatepass"))
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_jsonable)
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(each) for key, each in value.items()}
+    return [_with_text_keys(each) for each in value] if isinstance(value, list) else value
 
 
 def _jsonable(value: Any) -> Any:
@@ -189,7 +237,7 @@ def plain(value: Any, *, deep: bool = True) -> Any:
     """A page as dicts, lists and single values: rows and tuples are lists, records are dicts.
 
     With `deep` also what is in it. Raises WrongPage for an object of the ORM, and for an iterator: both are read only
-    later, if at all.
+    later, if at all. So it does for an object that is equal to none but itself.
     """
     below: Callable[[Any], Any] = plain if deep else lambda each: each
     if value is None or isinstance(value, str | bytes | int | float):
@@ -200,7 +248,7 @@ def plain(value: Any, *, deep: bool = True) -> Any:
         return {key: below(each) for key, each in value.items()}
     if isinstance(value, Set):
         return [below(each) for each in sorted(value, key=repr)]
-    if isinstance(value, Iterator):
+    if isinstance(value, Iterator | AsyncIterator):
         raise WrongPage(f"a page holds {_article(value)}, which nobody has read yet: return a list")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if _is_mapped(value):
@@ -210,8 +258,12 @@ def plain(value: Any, *, deep: bool = True) -> Any:
         return {name: below(getattr(value, name)) for name in value.__struct_fields__}
     if callable(dump := getattr(value, "model_dump", None)):  # pydantic's
         return below(dump())
+    if callable(to_list := getattr(value, "tolist", None)):  # numpy's
+        return below(to_list())
     if _is_mapped(value):
         raise _orm_object(value)
+    if value.__class__.__eq__ == object.__eq__ and not isinstance(value, Enum | type):
+        raise WrongPage(f"a page holds {_article(value)}, which cannot be compared: render it to plain values")
     return value
 
 
@@ -238,6 +290,13 @@ def difference(one: Any, other: Any) -> str | None:
     return _difference(plain(one), plain(other), "")
 
 
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # an array of numpy's compares its items
+        return False
+
+
 def _difference(one: Any, other: Any, path: str) -> str | None:
     where = path or "the page"
     if isinstance(one, list) and isinstance(other, list):
@@ -252,14 +311,9 @@ def _difference(one: Any, other: Any, path: str) -> str | None:
         if missing := [key for key in (*one, *other) if (key in one) is not (key in other)]:
             return f"{where} has {missing[0]!r} in one alone"
         return None
-    if type(one) is not type(other) or one != other:
-        shown, others = _short(one), _short(other)
-        if shown == others:
-            shown, others = f"{shown} ({type(one).__name__})", f"{others} ({type(other).__name__})"
-        return f"{where} is {shown} and {others}"
+    if type(one) is not type(other) or not (_are_equal(one, other) or (one != one and other != other)):  # NaN
+        mine, theirs = shown(one), shown(other)
+        if mine == theirs:
+            mine, theirs = f"{mine} ({type(one).__name__})", f"{theirs} ({type(other).__name__})"
+        return f"{where} is {mine} and {theirs}"
     return None
-
-
-def _short(value: object, limit: int = 60) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"

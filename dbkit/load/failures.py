@@ -29,7 +29,7 @@ class PageFailure(Exception):
     """Why a page failed, in words that group; its `__cause__` is the exception itself where there was one."""
 
     @classmethod
-    def of(cls, error: Exception) -> PageFailure:
+    def of(cls, error: BaseException) -> PageFailure:
         """Wrap an exception for Locust's failure table."""
         failure = cls(_message(error))
         failure.__cause__ = error
@@ -40,7 +40,7 @@ class PageFailure(Exception):
         return str(self)
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, PageFailure):
         return str(error)
     reason = reason_of(error)

@@ -25,6 +25,7 @@ from dbkit.database.settings import SessionClose
 from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
 from dbkit.load.page_class import PageSource
+from dbkit.load.signals import EndedBySignal
 from dbkit.load.stint import Stint
 from dbkit.paging import read_page, read_page_async
 from dbkit.workload import Key
@@ -54,6 +55,13 @@ class Lane(Protocol):
         """Sample how long an answer waits in the lane for its reader, until the calling greenlet is killed."""
 
 
+def is_of_page(error: BaseException) -> bool:
+    """Whether it is a page that has failed; else its user was stopped, or a signal ends the process."""
+    if isinstance(error, SystemExit):  # an application may end itself
+        return not isinstance(error, EndedBySignal)
+    return not isinstance(error, gevent.GreenletExit | gevent.Timeout | KeyboardInterrupt)
+
+
 def read_sync(engine: Engine, source: PageSource, key: Key) -> Any:
     """Read a page with a sync engine. Raises what its function raises."""
     return read_page(engine, source.function, *key, end=source.end)
@@ -67,7 +75,9 @@ def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Call
         try:
             with page.cost:
                 page.rendered = read(page.source, page.key)
-        except Exception as error:
+        except BaseException as error:
+            if not is_of_page(error):
+                raise
             page.error = error
         stint.put(page)
         if (pause_s := stint.pause_s(page)) is not None:
@@ -178,6 +188,7 @@ class LoopLane:
         await self._engine.dispose()
 
     async def _read_pages(self, stint: Stint) -> None:
+        this_task: Any = asyncio.current_task()
         thinking = _Thinking(self._loop_thread)
         stint.wake = thinking.end_soon
         if think_s := stint.first_think_s():
@@ -186,7 +197,9 @@ class LoopLane:
             try:
                 with page.cost:
                     page.rendered = await self._read(page.source, page.key)
-            except Exception as error:
+            except BaseException as error:
+                if isinstance(error, GeneratorExit) or this_task.cancelling() or not is_of_page(error):
+                    raise
                 page.error = error
             stint.put(page)
             if pause_s := stint.pause_s(page):

@@ -25,6 +25,9 @@ Result = TypeVar("Result")
 CANCEL_TIMEOUT_S = 10
 """How long `stop` waits for cancelled calls to end; their drivers give up after a few seconds themselves."""
 
+LAST_TIMEOUT_S = 1
+"""How long it then waits for other tasks."""
+
 
 class LoopThreadError(RuntimeError):
     """The loop thread was called in a way that could never answer."""
@@ -133,7 +136,12 @@ class LoopThread:
                 call.cancel()
         # tasks that the calls have started, such as closing a session, are left to finish
         if others := asyncio.all_tasks() - {this}:
-            await asyncio.wait(others, timeout=CANCEL_TIMEOUT_S)
+            _, left = await asyncio.wait(others, timeout=CANCEL_TIMEOUT_S)
+            # tasks that pages have started, and that nobody waits for
+            if forgotten := [task for task in left if not task.cancelling()]:
+                for task in forgotten:
+                    task.cancel()
+                await asyncio.wait(forgotten, timeout=LAST_TIMEOUT_S)
 
 
 class _Call(Generic[Result]):

@@ -46,6 +46,10 @@ PARENT_POLL_S = 0.5
 """How often a forked worker looks whether its parent is still there."""
 
 
+class EndedBySignal(SystemExit):
+    """Ends the process, as a signal wants it."""
+
+
 class Signals:
     """Answers the signals in this process and in those that it forks. Make one, in the main greenlet."""
 
@@ -135,7 +139,7 @@ class Signals:
             environment.process_exit_code = code
             if isinstance(environment.runner, MasterRunner):
                 environment.runner.quit()  # has the connected workers quit, too
-        self._throw(SystemExit(code))
+        self._throw(EndedBySignal(code))
 
     def _throw(self, error: BaseException) -> None:
         """Have `error` raised in the main greenlet, unless that one is ending the process already."""

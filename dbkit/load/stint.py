@@ -57,7 +57,7 @@ class Page:
         self.think_ms = think_ms
         """How long the user thought before it asked."""
         self.rendered: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         """Why it failed."""
 
     @property
@@ -208,7 +208,7 @@ class BarePage:
         self.count = 0
         self.key: Key = ()
         self.rendered: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     @property
     def did_not_wait(self) -> bool:

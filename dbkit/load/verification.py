@@ -23,9 +23,10 @@ from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError, advice_on
 from dbkit.load.failures import PageFailure
+from dbkit.load.lanes import is_of_page
 from dbkit.load.page_class import PageClass, PageSource
 from dbkit.load.resources import Resources
-from dbkit.workload import Key, PageCheck, Workload, WrongPage, check_plain, difference, plain_key
+from dbkit.workload import Key, PageCheck, Workload, WrongPage, check_plain, difference, page_bytes, plain_key, shown
 
 Verified = dict[Workload, dict[Key, Any]]
 """The pages that are known to be right, as rendered."""
@@ -43,7 +44,7 @@ def check_arguments(page_class: PageClass) -> None:
     try:
         signature.bind(None, *key)
     except TypeError as error:
-        arguments = "a session" + "".join(f", {each!r}" for each in key)
+        arguments = "a session" + "".join(f", {shown(each)}" for each in key)
         raise DbkitError(
             f"{page_class.name}: its page function takes {signature}, but is called with ({arguments}): {error}"
         ) from None
@@ -144,24 +145,32 @@ def _read(page_class: PageClass, resources: Resources, key: Key) -> Any:
     try:
         rendered = resources.lane(page_class).read_one(page_class.source, key)
         check_plain(rendered)
+        page_bytes(rendered)  # what has no form in JSON fails now, and not each time that it is read
     except DbkitError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not is_of_page(error):
+            raise
         raise DbkitError(
-            f"{page_class.name} cannot read the page of key {plain_key(key)!r}: {_one_line(error)};"
+            f"{page_class.name} cannot read the page of key {shown(plain_key(key))}: {_one_line(error)};"
             " see dbkit try for where"
         ) from None
     return rendered
 
 
 def _compare(first: PageClass, other: PageClass, key: Key, page: Any, others: Any) -> None:
-    if page != others and (found := difference(page, others)) is not None:
+    try:
+        found = difference(page, others)
+    except Exception as error:  # of a method of somebody's own
+        found = f"they cannot be compared: {_one_line(error)}"
+    if found is not None:
         raise DbkitError(
-            f"pages differ: of key {plain_key(key)!r} by {first.name} and {other.name}, {found}; they must be alike"
+            f"pages differ: of key {shown(plain_key(key))} by {first.name} and {other.name}, {found}; they must be"
+            " alike, or their workload needs a check of its own, or check=None"
         )
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """An error as somebody who is about to start a run needs it: in the server's own words."""
     origin: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     if isinstance(error, WrongPage | sqlalchemy.exc.TimeoutError):

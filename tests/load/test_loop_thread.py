@@ -525,6 +525,30 @@ def test_a_call_that_will_not_be_cancelled_does_not_hold_up_stop_or_its_caller_f
 
 
 @in_patched_process
+def test_a_task_that_a_call_has_left_behind_is_ended() -> None:
+    from dbkit.load import loop_thread
+
+    thread = loop_thread.LoopThread()
+    ended = []
+
+    async def forgotten() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def careless() -> None:
+        tasks.append(asyncio.create_task(forgotten()))
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+    thread.run(careless)
+    with mock.patch.object(loop_thread, "CANCEL_TIMEOUT_S", 0.01):
+        thread.stop()
+    assert ended == [True]
+
+
+@in_patched_process
 def test_starting_and_stopping_many_times_leaves_no_thread() -> None:
     import gevent
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -267,6 +268,31 @@ def test_any_callable_is_a_page_function(shop_url: str, tmp_path: Path) -> None:
         assert {(page.context["statements"], page.context["rows"]) for page in run.pages} == {(1, 5)}
 
 
+RAISING = """
+import asyncio
+
+class Odd(BaseException):
+    pass
+
+def raising(session, number):
+    session.execute(text("SELECT 1"))
+    raise [asyncio.CancelledError(), SystemExit(3), Odd("no"), StopIteration()][number]
+
+page_users(Workload("odd", keys=range(4), check=None), x=raising)
+"""
+
+
+def test_whatever_a_page_raises_is_its_failure_and_its_user_goes_on(shop_url: str, tmp_path: Path) -> None:
+    with shop_run(tmp_path, shop_url, RAISING, "-u", "4", "-r", "100", "--page-order", "sequential") as run:
+        run.wait_until(lambda: min(Counter(page.stack for page in run.pages).get(each, 0) for each in ALL_STACKS) > 12)
+        assert run.terminate() == 1
+        for stack in ALL_STACKS:
+            failures = [page.failure for page in run.pages if page.stack == stack][:8]
+            assert [str(each).partition(":")[0] for each in failures[:3]] == ["CancelledError", "SystemExit", "Odd"]
+            assert failures[:4] == failures[4:]
+        assert "failed with" not in run.stderr  # gevent, of a user that has died
+
+
 # Engines
 
 ENGINES = """
@@ -455,7 +481,10 @@ BEFORE_ANY_USER = {
     ),
     "keys by wrong SQL": Case(
         "page_users(Workload('w', keys='SELECT nothing FROM album'), joined=joined)",
-        "the keys of workload 'w' cannot be read: column \"nothing\" does not exist",
+        'column "nothing" does not exist',
+    ),
+    "keys by a function that fails": Case(
+        "page_users(Workload('w', keys=lambda session: 1 / 0), joined=joined)", "ZeroDivisionError: division by zero"
     ),
     "keys without end": Case(
         "import itertools; page_users(Workload('w', keys=itertools.count()), joined=joined)", "more than 1,000,000 keys"
@@ -502,6 +531,19 @@ BEFORE_ANY_USER = {
     ),
     "a page that nobody has read": Case(
         "page_users(albums, stacks=['psycopg'], x=lambda session, n: (each for each in [1]))", "return a list"
+    ),
+    "pages that are equal to nothing": Case(
+        "page_users(albums, stacks=['psycopg'], x=lambda session, n: [object()])",
+        "a page holds an object, which cannot be compared",
+    ),
+    "a page that exits": Case(
+        "page_users(Workload('w', keys=[10**5000]), stacks=['psycopg'], x=lambda session, n: exit('no way'))",
+        "PsycopgX cannot read the page of key <int>: SystemExit: no way",
+    ),
+    "a page that is cancelled": Case(
+        "async def page(session, n):\n    import asyncio\n    raise asyncio.CancelledError\n"
+        "page_users(albums, stacks=['asyncpg'], x=page)",
+        "AsyncpgX cannot read the page of key 0: CancelledError",
     ),
     "a coroutine that nobody awaits": Case(
         "async def page(session, n): return []\n"

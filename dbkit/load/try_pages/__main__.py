@@ -17,6 +17,7 @@ from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.try_command import add_arguments
 from dbkit.database.server import check_server
 from dbkit.load.context import context_of
+from dbkit.load.signals import EndedBySignal
 from dbkit.load.try_pages.comparison import compare
 from dbkit.load.try_pages.locustfile import UserClasses, choose, load
 from dbkit.load.try_pages.reading import Trial
@@ -60,7 +61,7 @@ def _end_well_on_signals() -> None:
     hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # it would print one before the main greenlet has it
 
     def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
+        raise EndedBySignal(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup

@@ -65,7 +65,7 @@ class TriedPage:
     next_key: Any = None
     """The key of the page that follows it, in a workload whose pages do."""
     warnings: list[str] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
     waiting_for: Statement | None = None
     """What it waited for when it was broken off."""
 

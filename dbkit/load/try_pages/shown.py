@@ -134,7 +134,7 @@ class Screen:
             self._print(Text(f"{line}{f'  × {times}' if len(statement.lines) > 1 else ''}", style="cyan"), 6)
         self._print(Text(_short_sql(statement.sql)), 6)
 
-    def _show_failure(self, tried: TriedClass, error: Exception, waiting_for: Statement | None, what: str) -> None:
+    def _show_failure(self, tried: TriedClass, error: BaseException, waiting_for: Statement | None, what: str) -> None:
         failure = Failure(
             error, tried.page_class, self._database, next(iter(waiting_for.lines)) if waiting_for else None
         )
@@ -223,14 +223,14 @@ def _remarks(tried: TriedClass, page: TriedPage) -> Iterator[str]:
             yield "it writes, but the class does not say so: give it writes = True (page_users: writes=True)."
 
 
-def _summed_up(error: Exception) -> str:
+def _summed_up(error: BaseException) -> str:
     if isinstance(error, DbkitError):
         return str(error)
     line = raised_line(error)
     return f"{type(origin_of(error)).__name__}: {_first_line(error)}{f', at {line}' if line else ''}"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     words = str(origin_of(error)).partition("\n")[0].partition(" (Background on this error")[0]
     return " ".join(words.split())
 
