@@ -31,7 +31,7 @@ test-oldest: $(OLDEST_SQLALCHEMY)/ready
 	PYTHONPATH='$(CURDIR)/$(OLDEST_SQLALCHEMY)' $(BIN)/python -m pytest --sqlalchemy $(OLDEST) \
 		-n 4 --dist loadfile --no-loadscope-reorder -k "not any_size and not whole_dataset" \
 		tests/load/test_all_classes.py tests/load/test_try.py::test_a_failure_is_explained_on_each_stack \
-		tests/todo/test_paging.py tests/database/test_meter*.py tests/measure/test_wire.py
+		tests/test_example_counts.py tests/todo/test_paging.py tests/database/test_meter*.py tests/measure/test_wire.py
 
 lint: $(VENV)/ready  ## style and types
 	$(BIN)/ruff check .

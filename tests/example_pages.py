@@ -1,7 +1,8 @@
 """The program of a process that reads pages of one example by every class, and prints what each cost, by three counts.
 
 Each page is counted by dbkit, by a proxy on the wire and by the server's pg_stat_statements. What the counts ought to
-be is left to `tests.test_examples`. It is a process by itself because Locust patches the one that imports a locustfile.
+be is left to `tests.test_example_counts`. It is a process by itself because Locust patches the one that imports a
+locustfile.
 
     python -m tests.example_pages examples.shop.albums
 """

@@ -1,7 +1,6 @@
 """The worked examples, run as they are written, each on a database of its own with the rows of its own script.
 
-That the counts of their pages are right holds for every release of SQLAlchemy that dbkit supports: these tests take the
-one that they are run with.
+What their pages count is tested in `tests.test_example_counts`.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import os
 import re
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,87 +21,18 @@ import pytest
 import requests
 from psycopg import sql
 
-from dbkit.database.stacks import STACKS
+from tests.examples import CLASSES, STATEMENTS, FindShop, file_of, run_python, shop_databases
 from tests.locust_runs import DEADLINE_S, REPOSITORY, LocustRun, free_port, locust
 
 ROUNDS = "examples/rounds.py"
-CLASSES = {
-    "shop/albums": {f"{stack}{way}" for stack in ("Psycopg", "Asyncpg") for way in ("Selectin", "Joined", "Lazy")},
-    "shop/artists": {
-        *("PsycopgSelectin", "PsycopgJoined", "PsycopgThreadsSelectin", "AsyncpgSelectin", "AsyncpgJoined"),
-        *("AsyncpgAwaited", "PsycopgAsyncAwaited"),
-    },
-    "shop/feed": {
-        f"{stack.title().replace('-', '')}{way}" for stack in STACKS for way in ("Selectin", "Joined")
-    },  # all stacks
-    "shop/customers": {
-        f"{prefix}{stack}{way}"
-        for prefix in ("", "Norwegian", "Best")
-        for stack in ("Psycopg", "Asyncpg")
-        for way in ("Selectin", "Joined")
-    },
-    "shop/orders": {f"{stack.title().replace('-', '')}{way}" for stack in STACKS for way in ("UnitOfWork", "Inserts")},
-    "shop/shoppers": {"PsycopgShopper", "AsyncpgShopper"},
-    "fastapi_app/load": {
-        *("AsyncpgAsItIs", "AsyncpgJoined", "PsycopgAsyncAsItIs", "PsycopgAsyncJoined"),
-        *("AsyncpgInvoices", "AsyncpgOrder"),
-    },
-}
-"""Each example with the user classes that its file names."""
-COUNTS = {
-    "PsycopgLazy": 21,
-    "AsyncpgSelectin": 2,
-    "AsyncpgJoined": 1,
-}
-"""Statements of a page of albums."""
-
-WRITING = ("shop/orders", "shop/shoppers", "fastapi_app/load")
-
-FindShop = Callable[[str], str]
-
-
-def file_of(example: str) -> str:
-    return f"examples/{example}.py"
-
-
-def run_python(*arguments: str, url: str | None = None, folder: Path = REPOSITORY, **variables: str) -> str:
-    """What a program of the repository prints; it must succeed."""
-    environment = {name: value for name, value in os.environ.items() if not re.match("DBKIT_|SHOP_|PG", name)}
-    run = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment | ({} if url is None else {"DBKIT_DATABASE_URL": url}) | variables,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
-
-
-def database_at(server_url: str, name: str) -> str:
-    return server_url.replace("/dbkit?", f"/{name}?")
+IN_TWO_PROCESSES = ("shop/artists", "fastapi_app/load")
+"""Those whose rounds are run so; at once all are."""
 
 
 @pytest.fixture(scope="module")
 def find_shop(server_url: str) -> Iterator[FindShop]:
-    """The URL of a database with the shop's rows, as its script fills an empty one; a new one for one that writes."""
-    filled = f"shop_{uuid.uuid4().hex[:12]}"
-    names = [filled]
-    with closing(psycopg.connect(server_url, autocommit=True)) as connection:
-
-        def copy() -> str:
-            names.append(f"{filled}_{len(names)}")
-            new, old = sql.Identifier(names[-1]), sql.Identifier(filled)
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(new, old))
-            return database_at(server_url, names[-1])
-
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(filled)))
-        assert "the shop is filled" in run_python("-m", "examples.shop.data", url=database_at(server_url, filled))
-        to_read = copy()
-        yield lambda example: copy() if example in WRITING else to_read
-        for name in names:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with shop_databases(server_url) as find:
+        yield find
 
 
 # Their rows
@@ -175,7 +104,7 @@ def test_all_classes_at_once_in_two_processes(mixed: Callable[[str], LocustRun],
     assert all(int(row["pages"]) > 0 and row["failures"] == "0" for row in rows.values())
     assert sum(int(row["pages"]) for row in rows.values()) == len(run.pages)
     if example == "shop/albums":
-        assert {name: float(rows[name]["statements"]) for name in COUNTS} == COUNTS
+        assert {name: float(rows[name]["statements"]) for name in STATEMENTS} == STATEMENTS
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +118,7 @@ def in_rounds(
         runs = {}
         for example in CLASSES:
             url, own = find_shop(example), folder / example.replace("/", "_")
-            processes = ("--processes", "2") if example == "shop/artists" else ()
+            processes = ("--processes", "2") if example in IN_TWO_PROCESSES else ()
             arguments = (*slots, *processes, "--report", f"{own}/report.html", "--summary", f"{own}/summary.md")
             files = f"{file_of(example)},{ROUNDS}"
             runs[example] = exits.enter_context(locust(own, *arguments, url=url, locustfiles=files, record=True)), url
@@ -258,36 +187,6 @@ def test_runs_in_the_web_ui_are_started_and_stopped_again_on_the_applications_en
         assert "Traceback" not in run.output, run.output
 
 
-# What their pages cost
-
-
-@pytest.fixture(scope="module")
-def statistics_url(server_url: str) -> str:
-    """A database in which the server's counts of statements can be read."""
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-    return server_url
-
-
-@pytest.mark.parametrize("example", CLASSES)
-def test_every_class_counts_what_the_wire_and_the_server_count(
-    find_shop: FindShop, statistics_url: str, example: str
-) -> None:
-    module = file_of(example).removesuffix(".py").replace("/", ".")
-    printed = run_python("-m", "tests.example_pages", module, url=find_shop(example), STATISTICS_URL=statistics_url)
-    pages: list[dict[str, Any]] = json.loads(printed)
-    assert {page["user_class"] for page in pages} == CLASSES[example]
-    for page in pages:
-        statements, _, rows = page["page"]
-        assert page["error"] is None
-        assert page["page"] == page["wire"], page
-        assert [statements, rows] == page["server"], page
-        assert statements > 0 and rows > 0
-    if example == "shop/albums":
-        found = {page["user_class"]: page["page"][0] for page in pages}
-        assert {name: found[name] for name in COUNTS} == COUNTS
-
-
 @pytest.mark.parametrize("example", CLASSES)
 def test_dbkit_try_reads_a_page_by_every_class(find_shop: FindShop, example: str) -> None:
     tried = run_python("-m", "dbkit", "try", file_of(example), url=find_shop(example))
@@ -297,7 +196,7 @@ def test_dbkit_try_reads_a_page_by_every_class(find_shop: FindShop, example: str
     assert "warning" not in tried and "failed" not in tried, tried
     if example == "shop/albums":
         statements = {line[0]: int(line[1]) for line in lines}
-        assert {name: statements[name] for name in COUNTS} == COUNTS
+        assert {name: statements[name] for name in STATEMENTS} == STATEMENTS
     if example == "shop/orders":  # an INSERT of several rows is one statement
         assert {int(line[1]) for line in lines} == {3, 4}
 
