@@ -62,7 +62,10 @@ def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:
     ]
     connecting = [row.label for row in rows if _connecting_share(row) >= CONNECTING_SHARE]
     if connecting:
-        warnings.append(f"pages of {', '.join(connecting)} spent time on opening connections; raise --pool-size")
+        warnings.append(
+            f"pages of {', '.join(connecting)} spent time on opening connections; raise --pool-size, or pool_size of an"
+            " engine of your own"
+        )
     if unmeasured := [row.label for row in rows if row.rounds and not row.pages + row.unfinished]:
         warnings.append(
             f"no page of {', '.join(unmeasured)} began in its slots' measured time, so that response times and costs"
