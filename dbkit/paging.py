@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any
 
@@ -47,6 +47,8 @@ __all__ = (
 PageFunction = Callable[..., Any]
 """`(session, *key) -> rendered page`, plain or `async def`."""
 DEFAULT_PAGE_SIZE = 20
+MOST_LAYERS = 100
+"""A function may claim to wrap itself."""
 
 
 class own_session:
@@ -69,24 +71,30 @@ class own_session:
 
 
 def is_async(function: PageFunction) -> bool:
-    """Whether a page function is awaited: it is `async def`, or its `__call__` is, below any wrappers and partials."""
-    function = _innermost(function)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    """Whether a page function is awaited: it is `async def`, or its `__call__` is, or what it wraps is."""
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.iscoroutinefunction(type(each).__call__)
+        for each in _layers(function)
+    )
 
 
 def function_name(function: PageFunction) -> str:
     """What a page function is called where nobody has named it: `albums`, `Albums.page`, `make_page.page`."""
-    function = _innermost(function)
+    *_, function = _layers(function)
     name = str(getattr(function, "__name__", type(function).__name__))
     long_name = str(getattr(function, "__qualname__", name)).replace("<locals>.", "")
     return long_name if long_name.endswith(name) else name  # somebody has renamed it
 
 
-def _innermost(function: PageFunction) -> PageFunction:
-    function = inspect.unwrap(function)
-    while isinstance(function, functools.partial):
-        function = inspect.unwrap(function.func)
-    return function
+def _layers(function: PageFunction) -> Iterator[PageFunction]:
+    """A function, and what it wraps or is a partial of, from outside to inside."""
+    current: Any = function
+    for _ in range(MOST_LAYERS):
+        yield current
+        inner = current.func if isinstance(current, functools.partial) else getattr(current, "__wrapped__", None)
+        if inner is None:
+            return
+        current = inner
 
 
 def read_page(engine: Engine, function: PageFunction, *key: Any, end: PageEnd = "rollback") -> Any:

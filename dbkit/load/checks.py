@@ -7,7 +7,8 @@ The value of each option alone has been checked when it was read: see `dbkit.cli
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from locust import User
@@ -18,11 +19,11 @@ from dbkit.database.application import check_engine
 from dbkit.database.settings import PAGE_ENDS
 from dbkit.database.stacks import STACKS, find_stack, stacks_of
 from dbkit.errors import DbkitError
-from dbkit.load.page_class import writes
+from dbkit.load.page_class import is_page_class, workload_of, writes
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser, classes_made
 from dbkit.output.writing import check_distinct, check_writable
 from dbkit.paging import is_async
-from dbkit.workload import Workload
+from dbkit.workload import Workload, shown
 
 STACKS_OF: dict[type[PageUser], tuple[str, ...]] = {
     SyncPageUser: stacks_of("greenlets"),
@@ -45,6 +46,7 @@ def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[
             raise DbkitError(
                 f"{name} is not a PageUser and cannot take part in rounds; choose the other classes by name"
             )
+    _check_names(user_classes.values())
     if options.reference and options.reference not in user_classes:
         names = ", ".join(sorted(user_classes))
         raise DbkitError(f"--reference {options.reference} is not among the classes: {names}")
@@ -69,7 +71,7 @@ def check_files(options: argparse.Namespace) -> None:
 
 def check_class(name: str, user_class: type[PageUser]) -> None:
     """Raise DbkitError for a class whose attributes are not what they should be, or do not fit each other."""
-    if classes_made[user_class.__module__, user_class.__qualname__] > 1:
+    if classes_made[sys.modules.get(user_class.__module__), user_class.__qualname__] > 1:
         raise DbkitError(
             f"two classes in {user_class.__module__}.py have the name {name}, so that one hides the other: rename one,"
             " or give page_users a prefix"
@@ -78,12 +80,11 @@ def check_class(name: str, user_class: type[PageUser]) -> None:
     usable = next((stacks for base, stacks in STACKS_OF.items() if issubclass(user_class, base)), tuple(STACKS))
     if stack not in usable:
         raise DbkitError(f"{name} has stack = {stack!r}; set it to one of {', '.join(map(repr, usable))}")
-    if not isinstance(user_class.workload, Workload | None):
-        raise DbkitError(f"{name} has workload = {user_class.workload!r}; expected a dbkit.load.Workload")
+    _check_workload(name, user_class.workload)
     if user_class.end not in (None, *PAGE_ENDS):
         raise DbkitError(f"{name} has end = {user_class.end!r}; expected one of {', '.join(map(repr, PAGE_ENDS))}")
-    if not isinstance(user_class.strategy, str):
-        raise DbkitError(f"{name} has strategy = {user_class.strategy!r}; expected a text")
+    if not (isinstance(user_class.strategy, str) and f"{name}{user_class.strategy}".isprintable()):
+        raise DbkitError(f"{name!r} has strategy = {user_class.strategy!r}; expected a text that can be printed")
     _check_function(name, user_class)
     if isinstance(user_class.engine, Engine | AsyncEngine):
         check_engine(user_class.engine, find_stack(stack), name)
@@ -93,6 +94,41 @@ def check_class(name: str, user_class: type[PageUser]) -> None:
         raise DbkitError(f"{name} has a reset, but does not say that it writes: give it writes = True")
     if not (user_class.reset is None or isinstance(user_class.reset, str) or callable(user_class.reset)):
         raise DbkitError(f"{name} has reset = {user_class.reset!r}; expected SQL text, or a function of a session")
+
+
+def _check_workload(name: str, workload: Any) -> None:
+    if workload is None:
+        return
+    if not isinstance(workload, Workload):
+        raise DbkitError(f"{name} has workload = {shown(workload)}; expected a dbkit.load.Workload")
+    kind = type(workload).__name__
+    if not hasattr(workload, "follows"):
+        raise DbkitError(f"{name}: its workload is not set up: call super().__init__ in {kind}.__init__")
+    if not (isinstance(workload.name, str) and workload.name and workload.name.isprintable()):
+        raise DbkitError(f"invalid name {shown(workload.name)} of a workload: expected a text that can be printed")
+    if not (workload.check in (None, "verified") or callable(workload.check)):
+        raise DbkitError(
+            f"invalid check {shown(workload.check)} of workload {workload.name!r}: expected a function"
+            " (rendered, *key), or None"
+        )
+    if not callable(workload.next_key):
+        raise DbkitError(
+            f"invalid next_key {shown(workload.next_key)} of workload {workload.name!r}: expected a function"
+            " (rendered, *key)"
+        )
+
+
+def _check_names(user_classes: Iterable[type[User]]) -> None:
+    """Raise DbkitError for two workloads of one name, whose pages would be compared."""
+    named: dict[str, tuple[str, Workload]] = {}
+    for user_class in user_classes:
+        if is_page_class(user_class) and (workload := workload_of(user_class)) is not None:
+            first, known = named.setdefault(workload.name, (user_class.__name__, workload))
+            if known is not workload:
+                raise DbkitError(
+                    f"{first} and {user_class.__name__} have two workloads of the name {workload.name!r}: rename one;"
+                    " if it should be one, have a module of its own, which the locustfiles import"
+                )
 
 
 def _check_function(name: str, user_class: type[PageUser]) -> None:

@@ -10,6 +10,16 @@ from collections import deque
 from collections.abc import Callable
 
 import gevent
+from gevent._hub_local import get_hub_if_exists
+
+
+def destroy_hub() -> None:
+    """Destroy the hub of this native thread, which is about to end, where it has one.
+
+    A function of somebody's own may have used what gevent has patched, and so have made a hub here.
+    """
+    if (hub := get_hub_if_exists()) is not None:
+        hub.destroy(destroy_loop=True)
 
 
 class HubInbox:

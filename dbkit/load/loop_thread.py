@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
@@ -17,7 +19,7 @@ import gevent
 import uvloop
 from gevent.hub import Waiter
 
-from dbkit.load.hub import HubInbox
+from dbkit.load.hub import HubInbox, destroy_hub
 from dbkit.load.native import allocate_lock, get_ident, sleep, start_new_thread
 
 Result = TypeVar("Result")
@@ -38,6 +40,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
+        self._loop.set_default_executor(_NativeThreads(self._loop))
         self._inbox = HubInbox()
         self._calls: set[_Call[Any]] = set()
         self._stopping = False
@@ -142,6 +145,44 @@ class LoopThread:
                 for task in forgotten:
                     task.cancel()
                 await asyncio.wait(forgotten, timeout=LAST_TIMEOUT_S)
+
+
+class _NativeThreads(ThreadPoolExecutor):
+    """Runs in native threads what a coroutine hands to the loop's executor, as `asyncio.to_thread` does.
+
+    The usual executor's threads would be greenlets here, of a hub that never runs.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop  # and no more: the queue and the locks of the usual one are patched
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """See `concurrent.futures.Executor.submit`. What it returns is a future of the loop."""
+        future = self._loop.create_future()
+
+        def finish(result: Any, error: BaseException | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        def run() -> None:
+            result, error = None, None
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as raised:  # it belongs to who waits for the future
+                error = raised
+            destroy_hub()
+            with suppress(RuntimeError):  # the loop has been closed meanwhile
+                self._loop.call_soon_threadsafe(finish, result, error)
+
+        start_new_thread(run, ())
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Threads end by themselves."""
 
 
 class _Call(Generic[Result]):

@@ -23,7 +23,6 @@ from typing import Any, Generic, TypeVar, cast
 import gevent
 import psycopg
 import psycopg.waiting
-from gevent._hub_local import get_hub_if_exists
 from gevent.hub import Waiter
 from sqlalchemy import Engine, NullPool, Pool, QueuePool
 from sqlalchemy.orm import configure_mappers
@@ -32,7 +31,7 @@ from sqlalchemy.util.queue import Empty, Full, QueueCommon
 from dbkit.database.application import with_pool_of_its_own
 from dbkit.database.meter import meter
 from dbkit.errors import DbkitError
-from dbkit.load.hub import HubInbox
+from dbkit.load.hub import HubInbox, destroy_hub
 from dbkit.load.lag import SAMPLE_S, LagMeter
 from dbkit.load.lanes import connections_to_open, open_all, read_pages, read_sync
 from dbkit.load.native import RLock, SimpleQueue, allocate_lock, get_ident, sleep, start_new_thread
@@ -288,9 +287,7 @@ class ThreadLane:
 
         def run() -> None:
             call.make()
-            # a page function of somebody's own may have used what gevent has patched, and so have made a hub here
-            if (hub := get_hub_if_exists()) is not None:
-                hub.destroy(destroy_loop=True)
+            destroy_hub()
             self._inbox.put(ended)
 
         start_new_thread(run, ())

@@ -19,8 +19,10 @@ from __future__ import annotations
 import inspect
 import itertools
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, ClassVar
 
 from locust import User, task
@@ -35,7 +37,7 @@ from dbkit.load.stint import BareStint, Page, Stint
 from dbkit.paging import PageFunction
 from dbkit.workload import Key, Workload, as_key
 
-classes_made: Counter[tuple[str, str]] = Counter()
+classes_made: Counter[tuple[ModuleType | None, str]] = Counter()
 """How many classes each module has defined under each name: a second one hides the first."""
 
 
@@ -68,7 +70,7 @@ class PageUser(User):
                 setattr(cls, name, staticmethod(function))
         if own_tasks := [each for each in cls.tasks if each is not PageUser.read_pages]:
             cls.tasks = own_tasks
-        classes_made[cls.__module__, cls.__qualname__] += 1
+        classes_made[sys.modules.get(cls.__module__), cls.__qualname__] += 1
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)

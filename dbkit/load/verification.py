@@ -7,11 +7,13 @@ Some keys are read once by each class. What they gave is what later pages are co
 from __future__ import annotations
 
 import inspect
+import logging
 import random
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+import gevent
 import sqlalchemy.exc
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -26,7 +28,13 @@ from dbkit.load.failures import PageFailure
 from dbkit.load.lanes import is_of_page
 from dbkit.load.page_class import PageClass, PageSource
 from dbkit.load.resources import Resources
+from dbkit.paging import own_session
 from dbkit.workload import Key, PageCheck, Workload, WrongPage, check_plain, difference, page_bytes, plain_key, shown
+
+logger = logging.getLogger(__name__)
+
+SLOW_S = 10.0
+"""A page that takes longer is spoken of, as it may never end."""
 
 Verified = dict[Workload, dict[Key, Any]]
 """The pages that are known to be right, as rendered."""
@@ -38,7 +46,9 @@ def check_arguments(page_class: PageClass) -> None:
         return
     key = page_class.keys[0]
     try:
-        signature = inspect.signature(page_class.function)
+        # what a decorator takes may differ from what it wraps takes; `own_session` hands all of it on
+        follow = isinstance(page_class.function, own_session)
+        signature = inspect.signature(page_class.function, follow_wrapped=follow)
     except (TypeError, ValueError):  # some built in C have none
         return
     try:
@@ -142,6 +152,7 @@ def verify(
 
 
 def _read(page_class: PageClass, resources: Resources, key: Key) -> Any:
+    said = gevent.spawn_later(SLOW_S, _say_slow, page_class, key)
     try:
         rendered = resources.lane(page_class).read_one(page_class.source, key)
         check_plain(rendered)
@@ -155,7 +166,18 @@ def _read(page_class: PageClass, resources: Resources, key: Key) -> Any:
             f"{page_class.name} cannot read the page of key {shown(plain_key(key))}: {_one_line(error)};"
             " see dbkit try for where"
         ) from None
+    finally:
+        said.kill(block=False)
     return rendered
+
+
+def _say_slow(page_class: PageClass, key: Key) -> None:
+    logger.warning(
+        "%s has been reading the page of key %s for %.0f s, which is verified before the run; see dbkit try for where",
+        page_class.name,
+        shown(plain_key(key)),
+        SLOW_S,
+    )
 
 
 def _compare(first: PageClass, other: PageClass, key: Key, page: Any, others: Any) -> None:

@@ -525,6 +525,30 @@ def test_a_call_that_will_not_be_cancelled_does_not_hold_up_stop_or_its_caller_f
 
 
 @in_patched_process
+def test_a_coroutine_may_hand_work_to_a_native_thread() -> None:
+    import time
+
+    from dbkit.load import loop_thread
+
+    def work(seconds: float) -> float:
+        time.sleep(seconds)  # as gevent has patched it
+        if not seconds:
+            raise KeyError("no time")
+        return seconds
+
+    async def handing_over() -> list[Any]:
+        return await asyncio.gather(*(asyncio.to_thread(work, 0.01 * n) for n in range(4)), return_exceptions=True)
+
+    before = native_threads()
+    thread = loop_thread.LoopThread()
+    error, *slept = thread.run(handing_over)
+    assert isinstance(error, KeyError)
+    assert slept == [0.01, 0.02, 0.03]
+    thread.stop()
+    wait_until(lambda: native_threads() == before)
+
+
+@in_patched_process
 def test_a_task_that_a_call_has_left_behind_is_ended() -> None:
     from dbkit.load import loop_thread
 

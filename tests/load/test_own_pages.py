@@ -225,10 +225,22 @@ page_users(Workload("albums", keys=range(6), check=check), stacks=["psycopg"], j
         }
 
 
+def test_a_locustfile_may_use_what_another_one_has(shop_url: str, tmp_path: Path) -> None:
+    # Locust then runs the other one twice
+    (tmp_path / "own.py").write_text(SHOP + "page_users(albums, stacks=['psycopg'], joined=joined)")
+    (tmp_path / "other.py").write_text(
+        "from own import Workload, joined, page_users\n"
+        "page_users(Workload('one album', keys=[1]), stacks=['asyncpg'], joined=joined)"
+    )
+    files = f"{tmp_path / 'other.py'},{tmp_path / 'own.py'}"
+    with locust(tmp_path / "run", *SHORT, url=shop_url, locustfiles=files, record=True) as run:
+        read_until(run, classes=2)
+
+
 # Page functions
 
 FUNCTIONS = """
-import functools
+import asyncio, functools
 
 class Repository:
     def __init__(self, size):
@@ -254,17 +266,34 @@ async def streamed(session, number):
     query = select(Album).order_by(Album.id).limit(5).offset(number)
     return [album.title async for album in await session.stream_scalars(query)]
 
+def with_size(function):
+    @functools.wraps(function)
+    def injected(session, number):
+        return function(session, number, size=5)
+    return injected
+
+def awaitable(function):
+    @functools.wraps(function)
+    async def wrapper(session, number):
+        return await asyncio.to_thread(list, await session.run_sync(function, number))
+    return wrapper
+
+@with_size
+def injected(session, number, size):
+    return Repository(size).page(session, number)
+
 five = Repository(5)
 page_users(albums, method=five.page, callable=five, partial=functools.partial(Repository.page, five),
-           closure=lambda session, number: five.page(session, number), own_session=own_session(in_its_own_session))
+           closure=lambda session, number: five.page(session, number), own_session=own_session(in_its_own_session),
+           injected=injected)
 page_users(albums, awaited=five.awaited, awaited_own=own_session(in_its_own_async_session, expire_on_commit=False),
-           streamed=streamed)
+           streamed=streamed, decorated=awaitable(injected))
 """
 
 
 def test_any_callable_is_a_page_function(shop_url: str, tmp_path: Path) -> None:
-    with shop_run(tmp_path, shop_url, FUNCTIONS, "-u", "26", "-r", "100", "-t", "60s") as run:
-        read_until(run, classes=5 * 4 + 3 * 2)
+    with shop_run(tmp_path, shop_url, FUNCTIONS, "-u", "32", "-r", "100", "-t", "60s") as run:
+        read_until(run, classes=6 * 4 + 4 * 2)
         assert {(page.context["statements"], page.context["rows"]) for page in run.pages} == {(1, 5)}
 
 
@@ -512,6 +541,29 @@ BEFORE_ANY_USER = {
     "no page function": Case("class Empty(SyncPageUser):\n    workload = albums", "Empty has no page_function"),
     "a page function that is none": Case("page_users(albums, stacks=['psycopg'], x=3)", "has page_function = 3"),
     "a workload that is none": Case("page_users('albums', stacks=['psycopg'], x=joined)", "has workload = 'albums'"),
+    "a workload without a name": Case(
+        "page_users(Workload('', keys=[1]), stacks=['psycopg'], x=joined)", "invalid name '' of a workload"
+    ),
+    "a workload that is not set up": Case(
+        "class Lazy(Workload):\n    def __init__(self):\n        self.name = 'lazy'\n"
+        "page_users(Lazy(), stacks=['psycopg'], x=joined)",
+        "its workload is not set up: call super().__init__ in Lazy.__init__",
+    ),
+    "two workloads of one name": Case(
+        "page_users(albums, stacks=['psycopg'], x=joined)\n"
+        "page_users(Workload('albums', keys=[7]), stacks=['psycopg'], prefix='Other', x=joined)",
+        "PsycopgX and OtherPsycopgX have two workloads of the name 'albums'",
+    ),
+    "a check that is none": Case(
+        "page_users(Workload('w', keys=[1], check='verifed'), stacks=['psycopg'], x=joined)",
+        "invalid check 'verifed' of workload 'w'",
+    ),
+    "a next key that is none": Case(
+        "page_users(Workload('w', keys=[1], next_key=7), stacks=['psycopg'], x=joined)", "invalid next_key 7"
+    ),
+    "a strategy that cannot be printed": Case(
+        "page_users(albums, stacks=['psycopg'], **{'a\\nb': joined})", "has strategy = 'a\\nb'; expected a text"
+    ),
     "a wrong end": Case("page_users(albums, stacks=['psycopg'], end='later', x=joined)", "has end = 'later'"),
     "a reset of what does not write": Case(
         "page_users(albums, stacks=['psycopg'], reset='SELECT 1', x=joined)", "does not say that it writes"
