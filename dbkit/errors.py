@@ -11,4 +11,4 @@ class DbkitError(Exception):
 def advice_on(error: object) -> str:
     """What to do about an error of a driver, to be put behind its words; empty where there is nothing to say."""
     missing_table = getattr(error, "sqlstate", None) == "42P01"
-    return "; load its tables first, or name another database" if missing_table else ""
+    return "; load its tables first, or name another database by DBKIT_DATABASE_URL" if missing_table else ""
