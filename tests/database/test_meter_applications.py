@@ -34,7 +34,7 @@ from dbkit.paging import PageFunction
 from tests.users_engines import DRIVERS, Left, Reader, assert_costs_what_passes, read, users_engine
 from tests.wire import WireProxy, upstream_of, wire_proxy
 
-TIMES: tuple[tuple[PageEnd, int], ...] = (("rollback", 3), ("commit", 8), ("rollback", 2))
+TIMES: tuple[tuple[PageEnd, int], ...] = (("rollback", 1), ("commit", 7), ("rollback", 1))
 ENDS = [end for end, times in TIMES for _ in range(times)]
 """psycopg prepares what it has executed five times, and forgets both at a ROLLBACK: pages before, at and after each."""
 FAILING_PAGES = 4

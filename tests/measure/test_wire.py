@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-import statistics
 import struct
 import subprocess
 import sys
@@ -631,10 +630,18 @@ def test_each_round_trip_is_delayed_once(server_url: str) -> None:
 
         round_trips = seen(near, lambda: conversation(near_connection)).round_trips
         assert seen(far, lambda: conversation(far_connection)).round_trips == round_trips == 6
-        # In turns, and by the median, so that other work of the machine falls on both, or has no influence.
-        pairs = [(conversation_ms(near_connection), conversation_ms(far_connection)) for _ in range(11)]
-    added_ms = statistics.median(far_ms - near_ms for near_ms, far_ms in pairs)
-    assert added_ms / (round_trips * 20) == pytest.approx(1, rel=0.05)
+
+        def added_ms() -> float:
+            return min(times[far_connection]) - min(times[near_connection])
+
+        # other work of the machine only makes a conversation longer: the shortest ones come to be as they should
+        times: dict[Connection, list[float]] = {near_connection: [], far_connection: []}
+        expected_ms = pytest.approx(round_trips * 20, rel=0.05)
+        deadline = time.monotonic() + DEADLINE_S
+        while len(times[near_connection]) < 5 or added_ms() != expected_ms:
+            assert time.monotonic() < deadline, added_ms()
+            for connection, taken_ms in times.items():
+                taken_ms.append(conversation_ms(connection))
 
 
 # Beginning and end
