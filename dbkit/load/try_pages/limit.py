@@ -37,12 +37,15 @@ class TimeLimit:
         self._seconds = seconds
         self._timer = gevent.Timeout(seconds)
         self._main = gevent.getcurrent()
+        self._left_behind: set[int] = set()
+        """The threads that pages before go on in."""
         self._outer: TimeLimit | None = None
 
     def __enter__(self) -> None:
         self._outer = TimeLimit._current
         if self._outer is not None:
             self._outer._timer.cancel()
+        self._left_behind = set(_lines_of_threads())
         self._start()
 
     def __exit__(
@@ -54,7 +57,8 @@ class TimeLimit:
         if self._outer is not None:
             self._outer._start()
         if error is not None and error is self._timer:
-            raise TookTooLong(self._seconds, raised_line(error) or _line_of_threads()) from None
+            lines = [line for ident, line in _lines_of_threads().items() if ident not in self._left_behind]
+            raise TookTooLong(self._seconds, raised_line(error) or next(iter(lines), None)) from None
 
     def _start(self) -> None:
         TimeLimit._current = self
@@ -67,7 +71,7 @@ class TimeLimit:
             raise self._timer
 
 
-def _line_of_threads() -> str | None:
-    """Where in the application another thread is, such as a native one or the loop's."""
-    frames = (frame for ident, frame in sys._current_frames().items() if ident != get_ident())
-    return next((line for frame in frames if (line := innermost_line(frame)) is not None), None)
+def _lines_of_threads() -> dict[int, str]:
+    """Where in the application other threads are, such as native ones or the loop's, by their idents."""
+    frames = {ident: frame for ident, frame in sys._current_frames().items() if ident != get_ident()}
+    return {ident: line for ident, frame in frames.items() if (line := innermost_line(frame)) is not None}

@@ -196,7 +196,8 @@ class Trial:
         if tried.error is None:
             try:
                 tried.bytes = source.check.check(key, tried.rendered)
-                tried.next_key = _next_key(page_class, tried)
+                if source.function is page_class.function:
+                    tried.next_key = _next_key(page_class, tried)
             except Exception as error:
                 tried.error = error
         return tried
@@ -207,11 +208,17 @@ class Trial:
         assert page_class is not None
         user: Any = user_class(self._environment)
         keys = itertools.cycle(page_class.keys[:1] or [()])
-        current = ""
+        current, following = "on_start", None
 
         def read_page(function: PageFunction | None = None, *key: Any, name: str | None = None) -> Any:
-            source = page_class.source if function is None else page_class.source_of(function, name)
-            page = self._read_page(page_class, source, key or next(keys))
+            nonlocal following
+            chosen = page_class.function if function is None else function
+            if chosen is None:
+                raise DbkitError(f"{tried.name} has no page_function: call read_page with a function")
+            key = key or (following if function is None and following else next(keys))
+            page = self._read_page(page_class, page_class.source_of(chosen, name), key)
+            if function is None:
+                following = None if page.next_key is None else as_key(page.next_key)
             page.task = current
             tried.pages.append(page)
             return page.rendered if page.error is None else None
@@ -219,7 +226,7 @@ class Trial:
         user.read_page = read_page
         user.wait_time = lambda: 0
         user._taskset_instance = DefaultTaskSet(user)  # as in `User.run`; `wait` needs it
-        self._run_task("on_start", user.on_start, tried)
+        self._run_task(current, user.on_start, tried)
         if tried.errors:
             return
         for current, task in _tasks_of(user):
@@ -292,7 +299,7 @@ def _tasks_of(owner: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def _next_key(page_class: PageClass, page: TriedPage) -> Any:
     workload = page_class.workload
-    if workload is None or not workload.follows or page.task is not None:
+    if workload is None or not workload.follows:
         return None
     return workload.next_key(page.rendered, *page.key)
 
