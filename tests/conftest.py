@@ -21,6 +21,8 @@ from dbkit.database.url import DatabaseUrl
 from dbkit.todo.dataset import Shape, create
 from tests.locust_runs import free_port
 
+pytest.register_assert_rewrite("tests.users_engines")  # its assertions say what differs, as a test's do
+
 # how long an example takes says how busy the machine is
 settings.register_profile("dbkit", deadline=None)
 settings.load_profile("dbkit")

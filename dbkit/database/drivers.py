@@ -248,13 +248,13 @@ class _CountedProtocol(AsyncpgProtocol):  # type: ignore[misc]
             raise
 
     async def bind(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            answer = await AsyncpgProtocol.bind(self, *args, **kwargs)
-        except asyncpg.PostgresError as error:
-            self.other_requests += 1 if error.severity else 0  # else asyncpg refused to send a parameter
-            raise
         self.other_requests += 1
-        return answer
+        try:
+            return await AsyncpgProtocol.bind(self, *args, **kwargs)
+        except asyncpg.PostgresError as error:
+            if error.severity is None:  # not the server's: asyncpg refused to send a parameter
+                self.other_requests -= 1
+            raise
 
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
         answer = await AsyncpgProtocol.execute(self, *args, **kwargs)

@@ -234,14 +234,19 @@ def test_a_server_that_fails_while_rows_are_fetched(proxy: WireProxy, url: str, 
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_statement_that_fails_before_any_row_is_fetched(proxy: WireProxy, url: str, driver: str) -> None:
-    def page(session: Session, rows: int) -> None:
+    def no_such_table(session: Session, rows: int) -> None:
         session.execute(text("SELECT * FROM no_such_table"), execution_options={"stream_results": True})
+
+    def no_such_value(session: Session, rows: int) -> None:
+        session.execute(text("SELECT (:n)::int"), {"n": object()}, execution_options={"stream_results": True})
 
     with users_engine(driver, url) as reader:
         meter(reader.engine)
         read(reader, all_at_once, 1)
-        for _ in range(WARM_PAGES):
-            assert_costs_what_passes(proxy, reader, page, 1, not_on_wire=1)
+        for _ in range(3):
+            assert_costs_what_passes(proxy, reader, no_such_table, 1, not_on_wire=1)
+            # psycopg then asks the server whether there is such a cursor, before it closes it
+            assert_costs_what_passes(proxy, reader, no_such_value, 1, not_on_wire=1 if driver == "asyncpg" else 0)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
