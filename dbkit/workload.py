@@ -21,7 +21,7 @@ from dbkit.database.engines import make_engine
 from dbkit.database.server import connect_directly
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError, advice_on
+from dbkit.errors import DbkitError, advice_on, without_secrets
 
 Key = tuple[Hashable, ...]
 """The arguments of one page, after the session. A workload's keys may be plain values, which are one argument each."""
@@ -103,7 +103,7 @@ class Workload:
             raise
         except Exception as error:  # of a function or an iterable of somebody's own, too
             origin: Any = getattr(error, "orig", None) or error
-            words = str(origin).partition("\n")[0].partition(" (Background on this error")[0]
+            words = without_secrets(str(origin).partition("\n")[0].partition(" (Background on this error")[0])
             raise DbkitError(
                 f"the keys of workload {self.name!r} cannot be read from {database}: "
                 f"{'' if hasattr(origin, 'sqlstate') else f'{type(origin).__name__}: '}{words}{advice_on(origin)}"
@@ -181,9 +181,9 @@ class PageCheck:
 
     def check(self, key: Key, rendered: Any) -> int:
         """The size of a right page in bytes: see `page_bytes`. Raises WrongPage, or what the check function raises."""
-        known = self._known.get(key)
         if self._check is None:
             return page_bytes(rendered)
+        known = self._known.get(key)
         if known is not None and _are_equal(known[0], rendered):
             return known[1]
         if self._check == "verified":

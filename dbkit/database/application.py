@@ -12,15 +12,14 @@ from collections.abc import Callable
 from typing import Any, cast
 from weakref import WeakSet
 
-import sqlalchemy.exc
-from sqlalchemy import URL, Engine, Pool, QueuePool
+from sqlalchemy import URL, AssertionPool, Engine, Pool, QueuePool, StaticPool
 from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database.meter import meter
 from dbkit.database.stacks import Stack
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, without_secrets
 
 EngineSource = Engine | AsyncEngine | Callable[[URL], Engine | AsyncEngine]
 """An engine, or a function that makes one from a URL."""
@@ -37,8 +36,11 @@ def application_engine(source: EngineSource, stack: Stack, database: DatabaseUrl
     if not isinstance(engine, Engine | AsyncEngine):
         try:
             engine = engine(engine_url(database, stack))
-        except (sqlalchemy.exc.SQLAlchemyError, TypeError, ImportError) as error:
-            raise DbkitError(f"{owner}: its engine function failed: {type(error).__name__}: {error}") from None
+        except DbkitError:
+            raise
+        except Exception as error:
+            words = without_secrets(str(error).partition("\n")[0])
+            raise DbkitError(f"{owner}: its engine function failed: {type(error).__name__}: {words}") from None
     check_engine(engine, stack, owner)
     meter(engine)
     if stack.concurrency == "greenlets" and engine not in _with_listeners:
@@ -60,6 +62,11 @@ def check_engine(engine: object, stack: Stack, owner: str) -> None:
         raise DbkitError(
             f"{owner}: stack {stack.name} reads with {stack.dialect}, but its engine is one of"
             f" {dialect.name}+{dialect.driver}; give the class another stack or engine"
+        )
+    if isinstance(engine.pool, StaticPool | AssertionPool):
+        raise DbkitError(
+            f"{owner}: its engine has a {type(engine.pool).__name__}, whose one connection pages cannot share; give it"
+            " a QueuePool or a NullPool"
         )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dbkit.database.application import check_engine
 from dbkit.database.settings import PAGE_ENDS
 from dbkit.database.stacks import STACKS, find_stack, stacks_of
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, without_secrets
 from dbkit.load.page_class import is_page_class, workload_of, writes
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser, classes_made
 from dbkit.output.writing import check_distinct, check_writable
@@ -89,11 +89,12 @@ def check_class(name: str, user_class: type[PageUser]) -> None:
     if isinstance(user_class.engine, Engine | AsyncEngine):
         check_engine(user_class.engine, find_stack(stack), name)
     elif user_class.engine is not None and not callable(user_class.engine):
-        raise DbkitError(f"{name} has engine = {user_class.engine!r}; expected an engine, or a function of a URL")
+        given = without_secrets(shown(user_class.engine))
+        raise DbkitError(f"{name} has engine = {given}; expected an engine, or a function of a URL")
     if user_class.reset is not None and not writes(user_class):
         raise DbkitError(f"{name} has a reset, but does not say that it writes: give it writes = True")
     if not (user_class.reset is None or isinstance(user_class.reset, str) or callable(user_class.reset)):
-        raise DbkitError(f"{name} has reset = {user_class.reset!r}; expected SQL text, or a function of a session")
+        raise DbkitError(f"{name} has reset = {shown(user_class.reset)}; expected SQL text, or a function of a session")
 
 
 def _check_workload(name: str, workload: Any) -> None:
@@ -141,7 +142,7 @@ def _check_function(name: str, user_class: type[PageUser]) -> None:
             )
         return
     if not callable(function):
-        raise DbkitError(f"{name} has page_function = {function!r}; expected a function (session, *key)")
+        raise DbkitError(f"{name} has page_function = {shown(function)}; expected a function (session, *key)")
     if is_async(function) and not STACKS[user_class.stack].is_async:
         usable = ", ".join(stacks_of("tasks"))
         raise DbkitError(

@@ -13,14 +13,11 @@ import psycopg
 import psycopg.errors
 import sqlalchemy.exc
 
+from dbkit.errors import PLACEHOLDER, without_secrets
 from dbkit.workload import WrongPage
 
 READ_CHARACTERS = 500
 """How much of an error's words is looked at."""
-PLACEHOLDER = "…"
-
-_URL = r"\b[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"`<>]+"
-_SECRET = re.compile(rf"(?i)({_URL})|(\b\w*(?:password|passwd|pwd)\w*\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|\S+)")
 _SQL = re.compile(r"\[(?:SQL|parameters): |\(Background on this error|Original exception was: ")
 """What SQLAlchemy adds to an error's own words begins with this."""
 _VALUE = re.compile(
@@ -93,12 +90,6 @@ def grouped(words: str, *, names_code: bool = False) -> str:
 
     line = " ".join(words.strip().partition("\n")[0].split())
     return _VALUES.sub(PLACEHOLDER, _VALUE.sub(placeholder, line))
-
-
-def without_secrets(text: str) -> str:
-    """Text without URLs and passwords, and without characters that do something to a terminal."""
-    hidden = _SECRET.sub(lambda found: f"{found[2] or ''}{PLACEHOLDER}", text)
-    return "".join(each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in hidden)
 
 
 def _words(error: BaseException) -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-import psycopg
-import sqlalchemy.exc
 from sqlalchemy.orm import Session
 
 from dbkit.database.engines import make_engine
 from dbkit.database.server import connect_directly
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError, advice_on
+from dbkit.errors import DbkitError, advice_on, without_secrets
 from dbkit.load.page_class import PageClass
 
 
@@ -31,7 +29,8 @@ def reset_pages(database: DatabaseUrl, page_class: PageClass) -> None:
                     session.commit()
             finally:
                 engine.dispose()
-    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+    except Exception as error:  # of a function of somebody's own, too
         origin = cast(object, getattr(error, "orig", None)) or error
-        reason = str(origin).partition("\n")[0]
-        raise DbkitError(f"the reset of {page_class.name} failed: {reason}{advice_on(origin)}") from None
+        kind = "" if hasattr(origin, "sqlstate") else f"{type(origin).__name__}: "
+        reason = without_secrets(str(origin).partition("\n")[0])
+        raise DbkitError(f"the reset of {page_class.name} failed: {kind}{reason}{advice_on(origin)}") from None

@@ -89,11 +89,12 @@ class Resources:
             return for_native_threads(own) if stack.concurrency == "threads" else own
         engine = application_engine(page_class.engine, stack, self._database, page_class.name)
         if engine is page_class.engine:
-            if os.getpid() != _imported_in:  # connections that the parent has opened are the parent's
-                _sync(engine).dispose(close=False)
             if id(engine) in self._engines_in_use:
                 engine = with_pool_of_its_own(engine)
                 meter(engine)
+            elif stack.is_async or os.getpid() != _imported_in:
+                # connections that were opened before belong to another loop, or to the parent
+                _sync(engine).dispose(close=False)
             self._engines_in_use.add(id(page_class.engine))
         if stack.concurrency == "threads":
             engine = for_native_threads(engine)

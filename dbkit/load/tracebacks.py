@@ -14,7 +14,8 @@ from types import FrameType
 
 import sqlalchemy.exc
 
-from dbkit.load.reasons import reason_of, without_secrets
+from dbkit.errors import without_secrets
+from dbkit.load.reasons import reason_of
 from dbkit.workload import WrongPage
 
 LEFT_OUT = {

@@ -23,7 +23,7 @@ from dbkit.database.application import pool_capacity
 from dbkit.database.server import IDENTITY
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
-from dbkit.errors import DbkitError, advice_on
+from dbkit.errors import DbkitError, advice_on, without_secrets
 from dbkit.load.failures import PageFailure
 from dbkit.load.lanes import is_of_page
 from dbkit.load.page_class import PageClass, PageSource
@@ -200,4 +200,4 @@ def _one_line(error: BaseException) -> str:
     if getattr(origin, "sqlstate", None) and origin.__cause__ is not None:
         origin = origin.__cause__  # the driver's, not an adapter's
     words = " ".join(str(origin).partition("\n")[0].split())
-    return f"{type(origin).__name__}: {words}{advice_on(origin)}"
+    return f"{type(origin).__name__}: {without_secrets(words)}{advice_on(origin)}"

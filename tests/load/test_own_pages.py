@@ -353,6 +353,35 @@ def test_engines_of_the_application_are_used_as_they_are(shop_url: str, tmp_path
         assert trips >= {("psycopg", 5), ("psycopg-threads", 5), ("asyncpg", 4)}
 
 
+USED_AT_IMPORT = """
+import asyncio
+
+engine = create_engine("postgresql+psycopg" + os.environ["SHOP_URL"])
+async_engine = create_async_engine("postgresql+asyncpg" + os.environ["SHOP_URL"])
+connection = engine.connect()
+with engine.connect() as other:
+    assert other.scalar(select(1)) == 1
+
+async def look():
+    async with async_engine.connect() as other:
+        assert await other.scalar(select(1)) == 1
+
+asyncio.run(look())
+page_users(albums, stacks=["psycopg", "psycopg-threads", "asyncpg"], engine=engine, async_engine=async_engine,
+           joined=joined)
+"""
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")])
+def test_an_engine_may_have_been_used_before(shop_url: str, tmp_path: Path, processes: tuple[str, ...]) -> None:
+    after_scheme = shop_url.removeprefix("postgresql")
+    arguments = ("-u", "6", "-r", "100", "-t", "60s", *processes)
+    with shop_run(tmp_path, shop_url, USED_AT_IMPORT, *arguments, SHOP_URL=after_scheme) as run:
+        read_until(run, classes=3)
+        assert "Traceback" not in run.output
+        assert run.leftovers() == []
+
+
 AUTOCOMMIT = """
 engine = create_engine("postgresql+psycopg" + os.environ["SHOP_URL"]).execution_options(stream_results=False)
 async_engine = create_async_engine("postgresql+asyncpg" + os.environ["SHOP_URL"])
@@ -458,6 +487,15 @@ def test_pages_that_write_are_reset_before_each_slot(shop_url: str, tmp_path: Pa
         else:
             assert left == len(read) + last["unfinished"]
         assert {page.failure for page in run.pages} == {None}
+
+
+def test_a_reset_that_fails_ends_the_run_in_one_line(shop_url: str, tmp_path: Path) -> None:
+    file = "page_users(albums, stacks=['psycopg'], joined=joined, writes=True, reset=lambda session: 1 / 0)"
+    with shop_run(tmp_path, shop_url, file, *SHORT) as run:
+        assert run.wait() == 2
+        assert "the reset of PsycopgJoined failed: ZeroDivisionError: division by zero" in run.stderr
+        assert "Traceback" not in run.output
+        assert run.pages == []
 
 
 # Ending early
@@ -620,6 +658,25 @@ BEFORE_ANY_USER = {
     "a sync engine for an async stack": Case(
         "page_users(albums, stacks=['asyncpg'], joined=joined, async_engine=create_engine('postgresql+psycopg://'))",
         "stack asyncpg needs an AsyncEngine",
+    ),
+    "an engine that is a URL": Case(
+        "page_users(albums, stacks=['psycopg'], joined=joined, engine='postgresql://u:secret@h/d')", "has engine = '…'"
+    ),
+    "an engine of one connection": Case(
+        "from sqlalchemy import StaticPool\n"
+        "page_users(albums, stacks=['asyncpg'], joined=joined, async_engine=lambda url: create_async_engine("
+        "url, poolclass=StaticPool))",
+        "its engine has a StaticPool, whose one connection pages cannot share",
+    ),
+    "an engine function that fails": Case(
+        "def make(url):\n    raise RuntimeError(f'no {url} for postgresql://u:secret@h/d')\n"
+        "page_users(albums, stacks=['psycopg'], joined=joined, engine=make)",
+        "PsycopgJoined: its engine function failed: RuntimeError: no … for …",
+    ),
+    "a page whose error has a password": Case(
+        "def page(session, n):\n    raise RuntimeError('postgresql://u:secret@h/d')\n"
+        "page_users(albums, stacks=['psycopg'], joined=page)",
+        "cannot read the page of key 0: RuntimeError: …",
     ),
     "an engine that is none": Case("page_users(albums, stacks=['psycopg'], joined=joined, engine=3)", "has engine = 3"),
 }
