@@ -31,7 +31,9 @@ from ruamel.yaml import YAML
 
 from dbkit.database.embedded import serve
 from dbkit.database.settings import Settings
+from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
+from dbkit.paging import STRATEGIES
 
 FOLDER = Path(__file__).parent.parent
 FILE = FOLDER / "docker-compose.yml"
@@ -295,7 +297,7 @@ def test_seed_master_and_workers_run_one_after_the_other_and_both_workers_read_p
     project.wait_until(lambda: [worker["state"] for worker in workers(project)] == ["ready"] * 2)
 
     # one user of each class: what a class has read, the one worker with its user has read
-    classes = (FOLDER / "locustfiles" / "users.py").read_text().count("\nclass ")
+    classes = len(STACKS) * len(STRATEGIES)
     started = project.ask("/swarm", {"user_count": str(classes), "spawn_rate": str(classes)})
     assert started["success"], started
     project.wait_until(lambda: len(read(project)) == classes)

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import gevent
+from gevent import GreenletExit
 from gevent.event import Event
 from gevent.socket import wait_read
 from sqlalchemy import Connection, Engine, Pool, QueuePool
@@ -76,6 +77,8 @@ def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Call
             with page.cost:
                 page.rendered = read(page.source, page.key)
         except BaseException as error:
+            if stint.killed:  # a driver that cleans up may raise an error in the place of the kill
+                raise GreenletExit from error
             if not is_of_page(error):
                 raise
             page.error = error

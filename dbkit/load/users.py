@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, ClassVar
 
+from gevent import GreenletExit
 from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -90,7 +91,7 @@ class PageUser(User):
         self._next_key: Key | None = None
         """Of the pages by `page_function` that tasks read, where one follows the other."""
         self._stint: Stint | None = None
-        self._ending: Exception | None = None
+        self._ending: BaseException | None = None
 
     def wait_time(self) -> float:
         """Seconds between two pages, drawn around `--think-time` within `--think-time-spread`.
@@ -121,11 +122,7 @@ class PageUser(User):
         while True:
             self._wait_for_gate()
             kind = BareStint if gate.window.bare else Stint
-            self._stint = kind(self, self.page_class.source, gate, self.load_context.outbox.put)
-            try:
-                self._read(self._stint)
-            finally:
-                self._stint = None
+            self._read(kind(self, self.page_class.source, gate, self.load_context.outbox.put))
             if self._state == LOCUST_STATE_STOPPING:
                 raise StopUser
 
@@ -153,15 +150,22 @@ class PageUser(User):
 
     def stop(self, force: bool = False) -> bool:
         """See `locust.User.stop`; a think time ends, too."""
+        if force:  # before, as Locust waits for the user's end
+            self.end_by(GreenletExit())
         killed: bool = super().stop(force)
         if self._stint is not None:
             self._stint.stop()
         return killed
 
-    def end_by(self, ending: Exception) -> None:
-        """End, by an exception of Locust's, when the page in flight has come back."""
+    def end_by(self, ending: BaseException) -> None:
+        """End, by an exception of Locust's, when the page in flight has come back, or by a kill.
+
+        A kill is raised in the page as well. But a driver that cleans up may raise an error in its place, and a pool
+        that tries its connection may even take it for a lost one, and go on.
+        """
         self._ending = ending
         if self._stint is not None:
+            self._stint.killed = isinstance(ending, GreenletExit)
             self._stint.stop()
 
     def _wait_for_gate(self) -> None:
@@ -177,6 +181,7 @@ class PageUser(User):
     def _read(self, stint: Stint) -> None:
         if self._ending is not None:
             raise self._ending
+        self._stint = stint
         try:
             with self.load_context.gate.passing(stint):
                 self.resources.lane(self.page_class).read_pages(stint)
@@ -185,6 +190,8 @@ class PageUser(User):
             if isinstance(page, Page):
                 self.load_context.recorder.add_unfinished(type(self).__name__, page)
             raise
+        finally:
+            self._stint = None
         if self._ending is not None:
             raise self._ending
 

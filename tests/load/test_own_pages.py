@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.locust_runs import LocustRun, locust
+from tests.locust_runs import LocustRun, connections, locust, named
 
 SHOP = """
 import os
@@ -402,6 +402,25 @@ def test_classes_of_one_engine_may_end_their_pages_in_different_ways(shop_url: s
         assert trips >= {(False, 1), (True, 3)}
 
 
+@pytest.mark.parametrize("instead", ["return []", "raise LookupError"])
+def test_a_user_is_gone_whose_page_keeps_the_kill_to_itself(shop_url: str, tmp_path: Path, instead: str) -> None:
+    # as a pool may that tries its connection, and a driver that cleans up
+    file = f"""
+def stubborn(session, number):
+    try:
+        session.execute(text("SELECT pg_sleep(300)"))
+    except BaseException:
+        {instead}
+
+page_users(Workload("albums", keys=range(6), check=None), stacks=["psycopg"], stubborn=stubborn)
+"""
+    name = "stubborn"
+    with shop_run(tmp_path, named(shop_url, name), file, *SHORT) as run:
+        run.wait_until(lambda: connections(shop_url, name, "active") == 4)
+        assert run.terminate() == 0, run.output
+        assert [row["unfinished"] for row in comparison(run)["strategies"]] == [4]
+
+
 def test_an_engine_is_made_by_a_function_of_the_url(shop_url: str, tmp_path: Path) -> None:
     file = """
 from sqlalchemy.pool import NullPool
@@ -442,7 +461,7 @@ class Async(AsyncPageUser):
 
 def test_tasks_read_pages_of_any_function_by_any_key(shop_url: str, tmp_path: Path) -> None:
     with shop_run(tmp_path, shop_url, TASKS, *SHORT) as run:
-        names = {("psycopg", "page"), ("psycopg", "buy"), ("asyncpg", "count")}
+        names = {("psycopg", "albums_page.page"), ("psycopg", "buy"), ("asyncpg", "count")}
         run.wait_until(lambda: {(page.stack, page.strategy) for page in run.pages} == names)
         assert run.terminate() == 0, run.output
         assert run.rows("exceptions") == []
