@@ -104,7 +104,8 @@ def test_anything_is_shown_on_one_short_line() -> None:
 
 
 def test_a_page_that_is_not_compared_may_have_any_key() -> None:
-    assert PageCheck(None).check(([1], {}), [1]) == 3
+    key: Any = ([1], {})
+    assert PageCheck(None).check(key, [1]) == 3
 
 
 def keys_of(database_url: str, keys: Any) -> list[Any]:

@@ -43,7 +43,7 @@ class LoopThread:
         self._loop.set_default_executor(_NativeThreads(self._loop))
         self._inbox = HubInbox()
         self._calls: set[_Call[Any]] = set()
-        self._stopping = False
+        self._stopping = self._is_over = False
         self._ended = allocate_lock()
         self._ended.acquire()
         self._ident: int = start_new_thread(self._run_loop, ())
@@ -81,7 +81,7 @@ class LoopThread:
             if clean_up is not None:
                 self._call(clean_up)
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._end_loop)
             # held from here for the moments in which the thread closes its loop
             self._ended.acquire()
             self._inbox.close()
@@ -104,11 +104,18 @@ class LoopThread:
     def _run_loop(self) -> None:
         try:
             asyncio.set_event_loop(self._loop)
-            self._loop.run_forever()
+            while not self._is_over:
+                # asyncio lets these end the loop, too, where a task raises them; who awaits the task gets them as well
+                with suppress(SystemExit, KeyboardInterrupt):
+                    self._loop.run_forever()
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
         finally:
             self._ended.release()
+
+    def _end_loop(self) -> None:
+        self._is_over = True
+        self._loop.stop()
 
     def _begin(self, call: _Call[Any]) -> None:
         self._calls.add(call)

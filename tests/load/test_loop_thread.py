@@ -549,6 +549,28 @@ def test_a_coroutine_may_hand_work_to_a_native_thread() -> None:
 
 
 @in_patched_process
+def test_a_task_that_exits_does_not_end_the_loop() -> None:
+    from dbkit.load import loop_thread
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def waiting() -> object:
+        (error,) = await asyncio.gather(leave(), return_exceptions=True)
+        return error
+
+    async def one() -> int:
+        return 1
+
+    before = native_threads()
+    thread = loop_thread.LoopThread()
+    assert isinstance(thread.run(waiting), SystemExit)
+    assert thread.run(one) == 1
+    thread.stop()
+    wait_until(lambda: native_threads() == before)
+
+
+@in_patched_process
 def test_a_task_that_a_call_has_left_behind_is_ended() -> None:
     from dbkit.load import loop_thread
 
