@@ -77,11 +77,11 @@ def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Call
             with page.cost:
                 page.rendered = read(page.source, page.key)
         except BaseException as error:
-            if stint.killed:  # a driver that cleans up may raise an error in the place of the kill
-                raise GreenletExit from error
             if not is_of_page(error):
                 raise
             page.error = error
+        if stint.killed:  # and the page has kept it to itself: see `PageUser.end_by`
+            raise GreenletExit
         stint.put(page)
         if (pause_s := stint.pause_s(page)) is not None:
             sleep(pause_s)

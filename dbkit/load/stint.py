@@ -97,7 +97,7 @@ class Stint:
         """The page that has been asked for and has not come back. Known before the gate is looked at, so that who has
         closed it and sees none can rely on it."""
         self.killed = False
-        """Whether the user is being killed: an error of its page may stand where the kill was raised."""
+        """Whether the user is being killed, so that its page is cut off, whatever comes of it."""
         self.wake: Callable[[], object] = lambda: None
         """Ends the think time; set by the lane."""
         self.last: Page | None = None
