@@ -76,7 +76,8 @@ def _environment(options: argparse.Namespace, classes: UserClasses) -> Environme
     logging.getLogger("locust").setLevel(logging.ERROR)
     available: Any = classes
     environment = Environment(parsed_options=all_options, available_user_classes=available, host=all_options.host)
-    environment.create_local_runner()
+    runner = environment.create_local_runner()
+    runner.greenlet.kill()  # Locust's watch on the CPU, in which a signal could come up
     context_of(environment).checked.set()
     return environment
 
