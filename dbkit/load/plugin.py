@@ -14,6 +14,7 @@ from typing import Any
 import gevent
 from locust import events
 from locust.env import Environment
+from locust.rpc import Message
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from dbkit.errors import DbkitError
@@ -60,6 +61,8 @@ def _on_init(environment: Environment, **_: Any) -> None:
         context.check(context.options, environment.user_classes)
     except DbkitError as mistake:
         print(f"dbkit: error: {mistake}", file=sys.stderr)
+        if isinstance(runner, WorkerRunner):  # or the master gives it users, and waits for them
+            runner.client.send(Message("quit", None, runner.client_id))
         sys.exit(2)
     if in_rounds:
         quieten_locust()

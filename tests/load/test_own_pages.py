@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.locust_runs import LocustRun, connections, locust, named
+from tests.locust_runs import LocustRun, connections, free_port, locust, named
 
 SHOP = """
 import os
@@ -535,6 +535,22 @@ class Compare(Rounds):
         assert "every page of PsycopgBroken failed in its first slot: LookupError: no such album" in run.stderr
         assert comparison(run)["state"] == "cut short"
         assert len(comparison(run)["slots"]) <= 2
+
+
+def test_a_master_waits_for_no_worker_that_has_given_up(shop_url: str, tmp_path: Path) -> None:
+    file = "page_users(Workload('none', keys='SELECT id FROM invoice'), stacks=['psycopg'], joined=joined)"
+    (tmp_path / "shop_load.py").write_text(SHOP + file)
+    port = str(free_port())
+    files = str(tmp_path / "shop_load.py")
+    master_arguments = ("--master", "--expect-workers", "2", "-t", "5s", "--master-bind-port", port)
+    worker_arguments = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+    with (
+        locust(tmp_path / "master", *master_arguments, url=None, locustfiles=files) as master,
+        locust(tmp_path / "worker", *worker_arguments, url=shop_url, locustfiles=files) as worker,
+    ):
+        assert worker.wait() == 2
+        assert "workload 'none' has no keys" in worker.stderr
+        master.wait_until(lambda: "quit. 0 workers ready" in master.stderr)
 
 
 # What does not fit
