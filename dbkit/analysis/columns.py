@@ -19,6 +19,7 @@ class Group(Enum):
 
     SLOT = "slot"
     CLASS = "class"
+    SETTING = "setting"
     PAGES = "pages"
     RESPONSE = "response time"
     COUNTS = "a page takes"
@@ -30,6 +31,8 @@ class Group(Enum):
     MACHINE = "machine"
     STATE = "state"
     VERDICT = "verdict"
+    MEASURED = "measured"
+    LAW = "law"
 
 
 class Column(Struct, frozen=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dbkit.analysis.model_records import Forecast, Law
 from dbkit.analysis.records import ClassRow, SlotRow, Verdict
 from dbkit.analysis.result import Plan, Reference, Result, WorkloadInfo
 
@@ -27,6 +28,8 @@ class Part:
     slots: list[SlotRow]
     plans: dict[str, list[Plan]]
     """By strategy."""
+    forecasts: list[Forecast]
+    laws: list[Law]
 
     @property
     def reference_label(self) -> str | None:
@@ -50,6 +53,8 @@ def parts(result: Result) -> list[Part]:
             against_fastest=[verdict for verdict in result.against_fastest if verdict.workload == name],
             slots=[row for row in result.slots if row.workload == name],
             plans=_by_strategy(plan for plan in result.plans if plan.workload == name),
+            forecasts=[forecast for forecast in result.forecasts if forecast.workload == name],
+            laws=[law for law in result.laws if law.workload == name],
         )
         for name in names
     ]

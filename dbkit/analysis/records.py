@@ -38,6 +38,7 @@ class PageFigures(Struct, kw_only=True):
     stack: Annotated[str, Column(Group.CLASS, "a driver with a concurrency model")]
     strategy: Annotated[str, Column(Group.CLASS, "how a page is loaded: the `strategy` of the class, or else its name")]
     users: Annotated[Count | None, Column(Group.CLASS, "users at a time")]
+    processes: Annotated[Count | None, Column(Group.CLASS, "load processes that read the pages")] = None
 
     pages: Annotated[
         Count, Column(Group.PAGES, "pages that began in the measured time and came back, failed ones included")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field, to_builtins
 
+from dbkit.analysis.model_records import Forecast, Law
 from dbkit.analysis.records import BareRow, ClassRow, Count, Figure, Number, SlotRow, Verdict
 
 FORMAT = 4
@@ -138,6 +139,10 @@ class Result(Struct, kw_only=True):
     """Each strategy's SQL and how the server ran it: see `dbkit.plans`."""
     failures: list[FailureRow]
     """Why pages failed."""
+    forecasts: list[Forecast] = []
+    """How fast each condition would be if the database were nearer or farther away; none in a run without rounds."""
+    laws: list[Law] = []
+    """How each class scales that was measured with several numbers of users."""
 
     def as_json(self) -> dict[str, Any]:
         """The content of `<prefix>_comparison.json`, as plain values."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from dbkit.analysis.comparisons import QUANTITIES, add_harness_shares, compare_rows, model_of
 from dbkit.analysis.condition import Condition, labels
+from dbkit.analysis.forecast import distances
 from dbkit.analysis.headline import headline_of_rounds
 from dbkit.analysis.parts import parts
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow
 from dbkit.analysis.result import Reference, Result, WorkloadInfo
 from dbkit.analysis.rows import ConditionTotal, bare_row, round_figure, slot_row
+from dbkit.analysis.scaling import laws
 from dbkit.analysis.slot import Slot, UserClass
 from dbkit.analysis.warnings import (
     warnings_of_classes,
@@ -212,4 +214,7 @@ def result_of_rounds(
     rounds = Rounds(user_classes, end=end, reference=reference, workloads=workloads)
     for slot in slots:
         rounds.add(slot)
-    return rounds.result(planned_slots, measured_on)
+    result = rounds.result(planned_slots, measured_on)
+    result.forecasts = distances(result.strategies, result.slots, measured_on)
+    result.laws = laws(result.slots)
+    return result

@@ -17,6 +17,8 @@ from dbkit.errors import DbkitError
 
 Value = TypeVar("Value")
 
+LONGEST_ROUND_TRIP_MS = 1000
+
 _TIMESPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 """Locust's form of a time (`locust.util.timespan`), with fractions of a second."""
 
@@ -40,10 +42,17 @@ class ValueType:
             raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected {self.expected}") from None
 
 
-def integer(minimum: int | None = None, unit: str = "number") -> ValueType:
-    """An integer, of at least `minimum` if one is given."""
+def integer(minimum: int | None = None, unit: str = "number", maximum: int | None = None) -> ValueType:
+    """An integer, of at least `minimum` and at most `maximum` if these are given."""
     expected = "an integer" if minimum is None else f"an integer of at least {minimum}"
-    return ValueType(expected, unit, lambda text: _only_if(number := int(text), minimum is None or number >= minimum))
+    if maximum is not None:
+        expected = f"{expected} and at most {maximum}"
+
+    def read(text: str) -> int:
+        number = int(text)
+        return _only_if(number, (minimum is None or number >= minimum) and (maximum is None or number <= maximum))
+
+    return ValueType(expected, unit, read)
 
 
 def duration(*, positive: bool = False) -> ValueType:
@@ -54,6 +63,30 @@ def duration(*, positive: bool = False) -> ValueType:
         return _only_if(seconds, 0 < seconds < math.inf or (seconds == 0 and not positive))
 
     return ValueType(f"a time such as 2, 0.5 or 1m30s, {'above 0' if positive else 'of at least 0'}", "seconds", read)
+
+
+def round_trip() -> ValueType:
+    """The time of a round trip in milliseconds, such as `1ms` or `0.2ms`; in seconds.
+
+    The unit is a part of it: other times are in seconds, and a round trip of a second is nobody's.
+    """
+
+    def read(text: str) -> float:
+        milliseconds = float(text.removesuffix("ms"))
+        has_unit = text.endswith("ms") or milliseconds == 0
+        return _only_if(milliseconds / 1000, has_unit and 0 <= milliseconds <= LONGEST_ROUND_TRIP_MS)
+
+    return ValueType(f"a time such as 1ms or 0.5ms, {LONGEST_ROUND_TRIP_MS}ms at the most", "milliseconds", read)
+
+
+def several(one: ValueType) -> ValueType:
+    """Several values of one type with commas between them, each of them once, in the order given."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        values = [one.read(part) for part in text.split(",")]
+        return _only_if(tuple(values), len({*values}) == len(values))
+
+    return ValueType(f"{one.expected}; or several with commas, each once", f"{one.unit},…", read)
 
 
 def share() -> ValueType:

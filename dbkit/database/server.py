@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import socket
 import time
@@ -32,12 +33,35 @@ class ServerInfo:
     """What distinguishes the database from every other one: a row of `IDENTITY`."""
 
 
+MOST_ROUND_TRIPS = 50
+"""How often a round trip is tried for its shortest time."""
+MOST_ROUND_TRIPS_S = 0.5
+"""For about how long at the most."""
+
 IDENTITY = "SELECT current_database(), pg_postmaster_start_time()"
 
 
 def connect_directly(database: DatabaseUrl) -> psycopg.Connection[Any]:
     """A connection that no engine and no meter takes part in, for what is no page. Raises psycopg.Error."""
     return psycopg.connect(**STACKS["psycopg"].connect_args(database, Settings()))
+
+
+def shortest_round_trip_ms(database: DatabaseUrl) -> float:
+    """How long the server takes to answer a query without words: the shortest time of several. Raises psycopg.Error.
+
+    It is the network's round trip, and on top of it what both ends take to send, to be woken up and to receive.
+    """
+    shortest_s = math.inf
+    with connect_directly(database) as connection:
+        until_at_s = time.perf_counter() + MOST_ROUND_TRIPS_S
+        for _ in range(MOST_ROUND_TRIPS):
+            began_at_s = time.perf_counter()
+            connection.pgconn.exec_(b"")
+            ended_at_s = time.perf_counter()
+            shortest_s = min(shortest_s, ended_at_s - began_at_s)
+            if ended_at_s > until_at_s:
+                break
+    return shortest_s * 1000
 
 
 def check_server(database: DatabaseUrl) -> ServerInfo:

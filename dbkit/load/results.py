@@ -23,6 +23,7 @@ from dbkit.analysis.result import FailureRow, Plan, Result, WorkloadInfo
 from dbkit.analysis.rounds import Rounds, result_of_rounds, take_verdicts
 from dbkit.database.application import application_engine
 from dbkit.database.provenance import describe_client, describe_server
+from dbkit.database.server import shortest_round_trip_ms
 from dbkit.database.stacks import find_stack
 from dbkit.errors import DbkitError
 from dbkit.load import shape
@@ -250,7 +251,8 @@ class Results:
         if not self._context.needs_database:
             return None
         try:
-            return describe_server(self._context.database)
+            database = self._context.database
+            return {**describe_server(database), "round_trip_ms": round(shortest_round_trip_ms(database), 4)}
         except psycopg.Error as error:
             logger.warning("the server could not be asked for its settings: %s", type(error).__name__)
             return None

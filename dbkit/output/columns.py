@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from dbkit.analysis.columns import Column, Group, columns
+from dbkit.analysis.model_records import Forecast, Law, LawPoint
 from dbkit.analysis.records import BareRow, ClassRow, PageFigures, SlotRow, Verdict, table_columns
 
 BY_NAME = {column.name: column for column in columns(ClassRow)}
@@ -25,6 +26,9 @@ DOCUMENTED: dict[str, tuple[Column, ...]] = {
     "slots": tuple(column for column in columns(SlotRow) if column not in columns(PageFigures)),
     "verdicts": columns(Verdict),
     "calibration": columns(BareRow),
+    "forecasts": columns(Forecast),
+    "laws": columns(Law),
+    "points of laws": columns(LawPoint),
 }
 """What each table of docs/results.md holds, by its name there."""
 

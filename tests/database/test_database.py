@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from dbkit.database.engines import find_database
-from dbkit.database.server import check_server
+from dbkit.database.server import check_server, shortest_round_trip_ms
 from dbkit.database.settings import Settings
 from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
@@ -28,6 +28,7 @@ from dbkit.errors import DbkitError
 from dbkit.paging import STRATEGIES, RenderedPage
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
 from tests.stacks import DEFAULT_SETTINGS, open_stack
+from tests.wire import upstream_of, wire_proxy
 
 WHO = """
     SELECT current_user::text, current_database()::text, inet_server_port(),
@@ -294,6 +295,13 @@ def test_a_server_is_asked_for_its_version_and_connections(seeded_url: str) -> N
     info = check_server(DatabaseUrl.parse(seeded_url))
     assert row == (info.version,)
     assert info.connections_allowed == 97  # PostgreSQL's own defaults: 100, 3 of them for superusers
+
+
+def test_the_shortest_round_trip_is_as_long_as_the_way_to_the_server(seeded_url: str) -> None:
+    near_ms = shortest_round_trip_ms(DatabaseUrl.parse(seeded_url))
+    with wire_proxy(upstream_of(seeded_url), delay_ms=60.0) as proxy:
+        far_ms = shortest_round_trip_ms(DatabaseUrl.parse(proxy.url(seeded_url)))
+    assert 0 < near_ms < 60 <= far_ms
 
 
 @pytest.mark.parametrize(("change", "said"), [

@@ -556,12 +556,26 @@ def test_tables_and_comparison_hold_the_same_numbers(runs: dict[str, list[Run]],
     assert rows == [{column: cell(row[column]) for column in rows[0]} for row in reported]
 
 
+def test_each_class_has_forecasts_that_rest_on_what_was_measured(runs: dict[str, list[Run]]) -> None:
+    for name, processes in (("one process", 1), ("two processes", 2)):
+        comparison = runs[name][0].comparison
+        rows = {row["condition"]: row for row in comparison["strategies"] if row["pages_per_s"] and row["round_trips"]}
+        found = [each for each in comparison["forecasts"] if each["condition"] in rows]
+        assert found
+        for each in found:
+            row = rows[each["condition"]]
+            assert each["measured_pages_per_s"] == row["pages_per_s"]
+            assert (each["users"], each["processes"]) == (row["users"], processes)
+            assert each["pages_per_s"] > 0
+
+
 def test_a_comparison_names_what_was_measured(runs: dict[str, list[Run]]) -> None:
     measured_on = runs["one process"][0].comparison["measured_on"]
     assert measured_on["options"]["seed"] == 1
     assert measured_on["options"]["slot_time"] == 0.5
     assert measured_on["server"]["postgresql"].startswith("18")
     assert measured_on["server"]["settings"]["max_connections"]
+    assert measured_on["server"]["round_trip_ms"] > 0
     assert {"SQLAlchemy", "psycopg", "asyncpg", "locust", "gevent", "uvloop"} <= measured_on["packages"].keys()
     assert measured_on["processor"]
 

@@ -31,6 +31,7 @@ from dbkit.analysis.mixed_run import result_of_mixed_run
 from dbkit.analysis.records import ClassRow
 from dbkit.analysis.result import FORMAT, FailureRow, Plan, Result, State, Statement, WorkloadInfo
 from dbkit.analysis.rounds import result_of_rounds
+from dbkit.analysis.scaling import law_of
 from dbkit.analysis.slot import Slot, UserClass
 from dbkit.analysis.warnings import MIXED_WARNING
 from dbkit.cli.main import main
@@ -42,8 +43,9 @@ from dbkit.output.html import MOST_SLOTS, report
 from dbkit.output.json_file import read_comparison
 from dbkit.output.looks import looks
 from dbkit.output.markdown import summary
+from tests.analysis.test_scaling import KNEE, ladder
 from tests.browser import Tab, browser, browser_page
-from tests.slots import QUIET, class_row, plain_result
+from tests.slots import QUIET, class_row, known, plain_result
 
 STACKS = ("psycopg", "psycopg-async", "asyncpg")
 ALL_STACKS = ("psycopg", "psycopg-threads", "psycopg-async", "asyncpg")
@@ -74,6 +76,8 @@ MEASURED_ON = {
         "rounds": 3,
         "slot_time": 1.0,
         "end": "commit",
+        "pool_size": 5,
+        "max_overflow": 5,
     },
 }
 STATEMENT = {
@@ -275,7 +279,7 @@ def test_the_sections_come_in_order_and_the_first_plan_is_open(full_tab: Tab, fu
     header = tab.page.locator("header").inner_text()
     contents_list = tab.page.locator(".dbkit-contents a").all_inner_texts()
     headings = tab.page.locator("h2").all_inner_texts()
-    expected = "comparison verdicts latency reasons counts time sql figures setting terms"
+    expected = "comparison verdicts latency reasons counts distance time sql figures setting terms"
     assert sections == expected.split()
     assert contents_list == headings
     assert opens == [True] + [False] * (len(STRATEGIES) - 1)
@@ -334,6 +338,33 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
         assert [value for value in slots[row["condition"]] if value is not None] == of_class
     assert parts == {part: [row[part] for row in rows] for part in SHOWN_PARTS}
     assert ratios == {verdict.condition: [verdict.ratio] for verdict in on_pages.values()}
+
+
+def test_each_class_has_a_forecast_for_each_distance_behind_what_was_measured(full_tab: Tab, full: Result) -> None:
+    groups = table(full_tab, ".dbkit-distances")[0]
+    titles = full_tab.page.locator(".dbkit-distances tbody td").evaluate_all("cells => cells.map(cell => cell.title)")
+    names = full_tab.page.locator(".dbkit-distances tbody th").all_inner_texts()
+    away = [each.round_trip_ms for each in full.forecasts if each.label == full.strategies[0].label]
+    assert [cell for cell in groups if cell] == ["measured", *(f"{number(ms)} ms away" for ms in away)]
+    assert [name[1:] for name in names] == [row.label for row in full.strategies]
+    expected = []
+    for row in full.strategies:
+        its = [each for each in full.forecasts if each.condition == row.condition]
+        expected += [its[0].measured_pages_per_s, its[0].measured_response_ms]
+        expected += [figure for each in its for figure in (each.pages_per_s, each.response_ms)]
+    assert [float(title) for title in titles] == expected
+
+
+def test_laws_are_shown_with_how_far_each_load_is_off_and_those_without_a_fit_say_why(full: Result) -> None:
+    names = [row.user_class for row in full.strategies[:2]]
+    workload = full.strategies[0].workload
+    found = [law_of(workload, names[0], ladder(KNEE)), law_of(workload, names[1], ladder(KNEE, rounds=2))]
+    _, _, body = report(changed(full, laws=found)).partition('id="scaling"')
+    text = " ".join(re.sub(r"<[^>]*>", " ", body.partition("</section>")[0]).split())
+    assert all(law.sentence in text for law in found)
+    for point in found[0].points:
+        assert f"{100 * known(point.residual):+.1f}" in text
+    assert 'id="scaling"' not in report(full)
 
 
 def hostile_statement(text: str) -> Statement:
@@ -579,7 +610,7 @@ def test_on_paper_everything_is_open_in_ink_and_no_wider_than_the_sheet(full_tab
     assert luminance(printed["ink"]) < 0.1
     assert printed["widest"] <= 182 / 25.4 * 96 + 1
     assert opened_after == 1
-    assert sections == 10
+    assert sections == 11
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 5
     assert full_tab.errors == []
@@ -630,7 +661,7 @@ def test_each_workload_has_sections_charts_and_tables_of_its_own(
         opened(tab, tmp_path, two_workloads)
         page = tab.page
         sections = page.locator("section").evaluate_all("sections => sections.map(section => section.id)")
-        answers = ("comparison", "verdicts", "latency", "reasons", "counts", "time")
+        answers = ("comparison", "verdicts", "latency", "reasons", "counts", "distance", "time")
         assert sections == [
             *(f"{name}-{place}" for place in (1, 2) for name in answers),
             *("sql", "figures", "setting", "terms"),

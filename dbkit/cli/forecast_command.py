@@ -1,0 +1,73 @@
+"""`python -m dbkit forecast`: how fast the classes of a comparison would be with other settings, from its JSON file.
+
+For the model see `dbkit.analysis.forecast`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from dbkit.analysis.forecast import MOST, NoForecast, Wanted, forecasts
+from dbkit.analysis.records import ClassRow
+from dbkit.analysis.result import Result
+from dbkit.cli.values import integer, round_trip, several
+from dbkit.errors import DbkitError
+from dbkit.output.forecast_table import print_forecasts
+from dbkit.output.json_file import read_comparison
+
+
+def add_command(commands: Any) -> None:
+    """Add it to the subparsers of a command line."""
+    command = commands.add_parser(
+        "forecast",
+        help="say how fast the classes of a comparison would be with other settings, from its JSON file",
+        description="From what rounds have measured, forecast pages a second and the mean response time with other "
+        "users, pools, processes and round trips of the network. Several values with commas give all combinations; "
+        "what is not named stays as it was measured. docs/forecast.md has the assumptions.",
+    )
+    command.intermixed = True
+    command.set_defaults(command=_run)
+    command.add_argument("comparison", metavar="<prefix>_comparison.json", help="the file to read")
+    command.add_argument("classes", metavar="<class>", nargs="*", default=[], help="user class; default all")
+    counts, times = several(integer(1, "number", MOST)), several(round_trip())
+    options = {
+        "--round-trip": (times, "what the network takes of each round trip to the database, such as 1ms"),
+        "--users": (counts, "users at a time, of all processes together"),
+        "--pool-size": (counts, "connections that each process may have, overflow included"),
+        "--processes": (counts, "load processes"),
+    }
+    for flag, (kind, words) in options.items():
+        command.add_argument(flag, type=kind, default=(), metavar=f"<{kind.unit}>", help=words)
+
+
+def _run(options: argparse.Namespace) -> None:
+    result = read_comparison(options.comparison)
+    wanted = Wanted(
+        users=options.users,
+        pool_sizes=options.pool_size,
+        processes=options.processes,
+        round_trips_ms=[seconds * 1000 for seconds in options.round_trip],
+    )
+    if wanted == Wanted(round_trips_ms=[]):
+        raise DbkitError("nothing to forecast: give --round-trip, --users, --pool-size or --processes")
+    found, missing = [], []
+    for row in _rows(result, options.classes, options.comparison):
+        try:
+            [measured] = forecasts(row, result.slots, result.measured_on, Wanted())
+            found.append((measured, forecasts(row, result.slots, result.measured_on, wanted)))
+        except NoForecast as reason:
+            missing.append(f"no forecast of {row.label}: {reason}")
+    if not found:
+        raise DbkitError(missing[0] if missing else f"{options.comparison}: nothing was measured")
+    print_forecasts(found, missing)
+
+
+def _rows(result: Result, classes: Sequence[str], path: str) -> list[ClassRow]:
+    """The rows of the classes; all where none is named."""
+    known = {row.user_class for row in result.strategies}
+    for name in classes:
+        if name not in known:
+            raise DbkitError(f"{path} has no class {name}: it has {', '.join(sorted(known)) or 'none'}")
+    return [row for row in result.strategies if not classes or row.user_class in classes]
