@@ -141,7 +141,7 @@ class Watched:
         self.pages = 0
         self.now = self.began_at = time.time()
         self.context.checked.set()
-        self.context.begin_test()
+        self.context.begin_test(in_slots=False)
         results.on_test_start(environment)
         self.context.test.counts_from_at = self.began_at
         self.context.recorder.timeline = Timeline(lambda: self.now)

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -171,7 +172,8 @@ def main(module_name: str) -> None:
             for each in vars(module).values()
             if isinstance(each, type) and issubclass(each, PageUser) and not each.abstract
         ]
-        found = page_classes(user_classes, request_names(user_classes), "rollback", KeysOfWorkloads(database, 20))
+        find_keys = partial(KeysOfWorkloads(database).of, page_size=20)
+        found = page_classes(user_classes, request_names(user_classes), "rollback", find_keys, {})
         resources = Resources(database, Settings())
         counted: list[CountedPage] = []
         try:

@@ -27,10 +27,10 @@ QUIET = ProcessSlot(
 WORKLOAD = "albums"
 
 
-def names_of(user_class: str) -> dict[str, str]:
+def names_of(user_class: str) -> dict[str, Any]:
     """What a row is called."""
     named_after_it = dict.fromkeys(("condition", "label", "user_class"), user_class)
-    return {**named_after_it, "workload": WORKLOAD, "stack": "", "strategy": ""}
+    return {**named_after_it, "workload": WORKLOAD, "stack": "", "strategy": "", "settings": {}}
 
 
 def class_row(user_class: str, **figures: Any) -> ClassRow:
@@ -54,6 +54,7 @@ def verdict_row(label: str, reference: str, low: float | None, high: float | Non
     figures: dict[str, Any] = {
         "workload": WORKLOAD,
         "quantity": "pages_per_s",
+        "differs_in": "class",
         "condition": label,
         "label": label,
         "reference": reference,

@@ -34,6 +34,7 @@ from dbkit.database.settings import Settings
 from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
 from dbkit.paging import STRATEGIES
+from tests.slots import known
 
 FOLDER = Path(__file__).parent.parent
 FILE = FOLDER / "docker-compose.yml"
@@ -104,7 +105,7 @@ def test_the_database_is_postgresql_18_with_pg_stat_statements(compose: dict[str
 
 def test_the_server_has_connections_for_several_workers_with_full_pools(services: Services) -> None:
     workers = 4
-    of_a_worker = 3 * Settings().pool_capacity
+    of_a_worker = 3 * known(Settings().pool_capacity)
     assert int(server_settings(services["db"])["max_connections"]) > workers * of_a_worker
 
 

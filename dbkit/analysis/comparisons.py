@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dbkit.analysis.condition import Condition
 from dbkit.analysis.formats import harness_share, listed
+from dbkit.analysis.pairs import LOAD, Group, Pairing
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow, Verdict
 from dbkit.analysis.rows import PERCENTILES, round_figure, rounded
 from dbkit.analysis.verdict import (
@@ -44,30 +46,35 @@ class Verdicts:
 def compare_rows(
     slots: Sequence[SlotRow],
     on_pages: Model,
-    rows: Sequence[ClassRow],
-    reference: str,
+    rows: Mapping[Condition, ClassRow],
+    found: Sequence[Pairing],
     quantities: Collection[str],
-    *,
-    named: bool,
 ) -> Verdicts:
-    """Compare every row with the `reference`, a label, by each of the `quantities`.
+    """Compare the rows as they were paired, by each of the `quantities`; `on_pages` is the model of pages a second.
 
-    `on_pages` is the model of pages a second; `named` says whether the reference was named before the run.
+    Loads are compared with the smallest where nothing else differs, and with the one that serves the most in any case.
     """
     verdicts = Verdicts()
-    by_label = {row.label: row for row in rows}
+    only_loads = len(found) == 1
     for column in quantities:
         model = on_pages if column == "pages_per_s" else model_of(slots, column)
-        if reference not in model.names:
-            continue
-        # which rows are the slowest and the fastest is seen in the data: then any pair could have been it
-        pairs = [(name, reference) for name in model.names if name != reference] if named else None
-        error = model.error_of_each(pairs)
-        verdicts.against_reference += _verdicts(column, model, reference, error, by_label)
-        if column == "pages_per_s" and not named:
-            fastest = next(row.label for row in rows if row.label in model.names)
-            verdicts.against_fastest = _verdicts(column, model, fastest, error, by_label)
+        for pairing in found:
+            is_told = only_loads or pairing.differs_in != LOAD
+            if not is_told and column != "pages_per_s":
+                continue
+            # which are the slowest and the fastest is seen in the data: then any pair of a group could have been it
+            error = model.error_of_each([(rows[one].label, rows[other].label) for one, other in pairing.family])
+            if is_told:
+                verdicts.against_reference += _verdicts(column, model, pairing, pairing.pairs, error, rows)
+            if column == "pages_per_s" and not pairing.named:
+                pairs = [pair for group in pairing.groups for pair in _with_fastest(group, rows)]
+                verdicts.against_fastest += _verdicts(column, model, pairing, pairs, error, rows)
     return verdicts
+
+
+def _with_fastest(group: Group, rows: Mapping[Condition, ClassRow]) -> list[tuple[Condition, Condition]]:
+    fastest = max(group.members, key=lambda each: rows[each].pages_per_s or 0)
+    return [(each, fastest) for each in group.members if each != fastest]
 
 
 def model_of(rows: Iterable[SlotRow | BareRow], column: str, labels: Mapping[int, str] | None = None) -> Model:
@@ -107,24 +114,34 @@ def _share_taken(ratio: float | None) -> float | None:
     return None if ratio is None else round_figure(1 - ratio)
 
 
-def _verdicts(column: str, model: Model, reference: str, error: float, rows: Mapping[str, ClassRow]) -> list[Verdict]:
-    """A verdict on each of the others."""
+def _verdicts(
+    column: str,
+    model: Model,
+    pairing: Pairing,
+    pairs: Iterable[tuple[Condition, Condition]],
+    error: float,
+    rows: Mapping[Condition, ClassRow],
+) -> list[Verdict]:
+    """A verdict on each of the pairs that have a value in the column."""
     verdicts = []
-    for name in model.names:
-        if name == reference:
+    known = set(model.names)
+    for condition, compared_with in pairs:
+        row, reference = rows[condition], rows[compared_with]
+        if not {row.label, reference.label} <= known:
             continue
-        comparison = model.compare(name, reference, error)
+        comparison = model.compare(row.label, reference.label, error)
         words = sentence(comparison, QUANTITIES[column])
-        within = column == "pages_per_s" and _within_harness(comparison, rows[name], rows[reference])
+        within = column == "pages_per_s" and _within_harness(comparison, row, reference)
         if within:
-            takes = listed([f"{harness_share(rows[each])} of {each}'s" for each in (name, reference)])
+            takes = listed([f"{harness_share(each)} of {each.label}'s" for each in (row, reference)])
             words += f"; the harness can account for this difference, as it takes {takes} pages a second"
         verdict = Verdict(
-            workload=rows[name].workload,
+            workload=row.workload,
             quantity=column,
-            condition=rows[name].condition,
-            label=name,
-            reference=reference,
+            differs_in=pairing.differs_in,
+            condition=row.condition,
+            label=row.label,
+            reference=reference.label,
             ratio=comparison.ratio,
             low=comparison.low,
             high=comparison.high,

@@ -6,6 +6,7 @@ which order, is left to `dbkit.analysis.plan`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,12 +17,35 @@ class Users:
 
     count: int
 
+    @property
+    def users(self) -> int:
+        """How many users there are."""
+        return self.count
+
     def __str__(self) -> str:
         return f"{self.count} {'user' if self.count == 1 else 'users'}"
 
 
 Load = Users
 """How much is asked for."""
+
+Variant = tuple[tuple[str, str], ...]
+"""Settings by name, in order of the names: `(("pool-size", "5"),)`."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A setting that varies, with its values in the order in which they were given."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+def variants(variations: Iterable[Variation]) -> list[Variant]:
+    """Each value of each setting with each of the others; one without settings where nothing varies."""
+    in_order = sorted(variations, key=lambda variation: variation.name)
+    choices = [[(variation.name, value) for value in variation.values] for variation in in_order]
+    return list(itertools.product(*choices))
 
 
 @dataclass(frozen=True, order=True)
@@ -31,8 +55,8 @@ class Condition:
     user_class: str
     load: Load | None = None
     """None in a run without a schedule, where users come and go."""
-    variant: tuple[tuple[str, str], ...] = ()
-    """Settings in which conditions of one test differ, by name, in order: `(("pool-size", "5"),)`."""
+    variant: Variant = ()
+    """Settings in which conditions of one test differ."""
 
     @property
     def key(self) -> str:

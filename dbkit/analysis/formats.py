@@ -32,8 +32,15 @@ def ratio(verdict: Verdict | None) -> str:
         return "no ratio"
     if verdict.low is None or verdict.high is None:
         return "too few rounds"
-    value = f"{verdict.ratio:.{decimals(verdict.low, verdict.high)}f}" if verdict.shown else "not shown"
+    value = ratio_alone(verdict) if verdict.shown else "not shown"
     return f"{value} {interval(verdict.low, verdict.high)}"
+
+
+def ratio_alone(verdict: Verdict) -> str:
+    """A verdict's ratio without its interval, with as many digits as that has; nothing without one."""
+    if verdict.ratio is None or verdict.low is None or verdict.high is None:
+        return ""
+    return f"{verdict.ratio:.{decimals(verdict.low, verdict.high)}f}"
 
 
 def interval(low: float, high: float) -> str:
@@ -55,6 +62,14 @@ def harness_share(row: ClassRow) -> str:
     if share is None:
         return ""
     return f"{_percent(share)} %" + ("" if low is None or high is None else f" [{_percent(low)}, {_percent(high)}]")
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 05 s` or `1 h 15 min`."""
+    minutes, rest_s = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest_s:02} s" if minutes else f"{rest_s} s"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """The answer in words: which classes serve the most pages, how sure that is, why, and what limits them.
 
-Words for what is in the records of a result; every output shows the same ones. Nothing is said that is not shown.
+Words for what is in the records of a result; every output shows the same ones. Nothing is said that is not shown. For
+what is said where loads or settings vary see `dbkit.analysis.answer`.
 """
 
 from __future__ import annotations
@@ -8,26 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dbkit.analysis.formats import interval, listed, number
-from dbkit.analysis.parts import Part
 from dbkit.analysis.records import ClassRow, SlotRow, Verdict
 
 MOST_DISTURBED_SHARE = 0.25
 """The share of the slots: where more are disturbed, nothing is claimed."""
 _COSTS = {"statements": "statement", "rows": "row", "client_cpu_ms": "ms of client CPU"}
 """What a page costs, in words: the columns that say why a class is faster."""
-
-
-def headline_of_rounds(parts: Sequence[Part]) -> list[str]:
-    """Sentences on a run of rounds: on each workload its own, the first of which begins with the workload's name."""
-    nothing_claimed = _disturbed([slot for part in parts for slot in part.slots])
-    if nothing_claimed:
-        return nothing_claimed
-    sentences = []
-    for part in parts:
-        named = part.reference_label if part.reference and part.reference.named else None
-        first, *others = headline(part.strategies, part.slots, part.verdicts, part.against_fastest, named)
-        sentences += [f"{part.workload}: {first}" if len(parts) > 1 else first, *others]
-    return sentences
 
 
 def headline(
@@ -42,13 +29,13 @@ def headline(
     `strategies` begins with the class that serves the most pages. `verdicts` are those against the slowest class, or
     against the `named_reference` if there is one; then other pairs are not spoken of.
     """
-    if nothing_claimed := _disturbed(slots):
+    if nothing_claimed := disturbed_sentences(slots):
         return nothing_claimed
     rows = {row.label: row for row in strategies if row.pages_per_s}
     if not rows:
         return ["No page was served."]
     if len(strategies) == 1:
-        return [*_one_class(strategies[0]), *_bound_by(strategies[0])]
+        return [*_one_class(strategies[0]), *bound_sentences(strategies[0])]
     on_pages = _with_ratio((verdict for verdict in verdicts if verdict.quantity == "pages_per_s"), rows)
     empty = {slot.label for slot in slots if not slot.replaced and not slot.pages_per_s}
     comparable = [name for name in rows if name not in empty]
@@ -99,7 +86,7 @@ def _together(served: Sequence[ClassRow]) -> str:
     return f"{len(served)} user classes served {rate} pages a second together"
 
 
-def _disturbed(slots: Sequence[SlotRow]) -> list[str]:
+def disturbed_sentences(slots: Sequence[SlotRow]) -> list[str]:
     """That nothing is claimed, where too many slots were disturbed; else nothing."""
     counted = [slot for slot in slots if not slot.replaced]
     disturbed = sum(slot.disturbed for slot in counted)
@@ -124,11 +111,11 @@ def _the_most(
         )
     else:
         yield from _group(name, rows, against_fastest)
-    yield from _failed(rows[name])
+    yield from failed_sentences(rows[name])
     if name in on_pages and on_pages[name].shown:
         yield _with_reason(on_pages[name], rows)
-    yield from _times(rows[name])
-    yield from _bound_by(rows[name])
+    yield from times_sentences(rows[name])
+    yield from bound_sentences(rows[name])
 
 
 def _group(name: str, rows: Mapping[str, ClassRow], against_fastest: Mapping[str, Verdict]) -> Iterator[str]:
@@ -177,10 +164,10 @@ def _against_named(reference: str, rows: Mapping[str, ClassRow], on_pages: Mappi
     yield _with_reason(first, rows) if first.shown else f"{name} against {reference}: {first.sentence}."
     if len(known) > 1:
         yield _counts(reference, known)
-    yield from _failed(rows[name])
+    yield from failed_sentences(rows[name])
     yield f"{name} serves {_rate(name, rows)} pages a second, {reference} {_rate(reference, rows)}."
-    yield from _times(rows[name])
-    yield from _bound_by(rows[name])
+    yield from times_sentences(rows[name])
+    yield from bound_sentences(rows[name])
 
 
 def _counts(reference: str, known: Sequence[Verdict]) -> str:
@@ -198,8 +185,8 @@ def _counts(reference: str, known: Sequence[Verdict]) -> str:
 def _one_class(row: ClassRow, *, up_to: bool = False) -> list[str]:
     return [
         f"{row.label} serves {number(row.pages_per_s)} pages a second.",
-        *_failed(row),
-        *_times(row, up_to=up_to),
+        *failed_sentences(row),
+        *times_sentences(row, up_to=up_to),
     ]
 
 
@@ -212,7 +199,7 @@ def _with_ratio(verdicts: Iterable[Verdict], rows: Mapping[str, ClassRow]) -> di
     }
 
 
-def _failed(row: ClassRow) -> list[str]:
+def failed_sentences(row: ClassRow) -> list[str]:
     if not row.failures:
         return []
     return [f"But {row.failures} of the {row.pages} pages of {row.label} failed."]
@@ -222,17 +209,18 @@ def _rate(name: str, rows: Mapping[str, ClassRow]) -> str:
     return number(rows[name].pages_per_s)
 
 
-def _times(row: ClassRow, *, up_to: bool = False) -> list[str]:
+def times_sentences(row: ClassRow, *, up_to: bool = False, among: str = "") -> list[str]:
+    """The response times of a class; `among` are settings with which that is so."""
     if row.p50_ms is None or row.p95_ms is None:
         return []
     users = "1 user" if row.users == 1 else f"{'up to ' if up_to else ''}{row.users} users"
     return [
-        f"With {users} in a closed loop, half of {row.label}'s pages came within {number(row.p50_ms)} ms"
+        f"With {users}{among} in a closed loop, half of {row.label}'s pages came within {number(row.p50_ms)} ms"
         f" and 95 % within {number(row.p95_ms)} ms."
     ]
 
 
-def _bound_by(row: ClassRow) -> list[str]:
+def bound_sentences(row: ClassRow) -> list[str]:
     if row.bound_by == "users":
         return [f"Nothing but the number of users limits {row.label}."]
     return [f"{row.label} is bound by {row.bound_by}."] if row.bound_by else []

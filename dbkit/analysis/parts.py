@@ -7,10 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from dbkit.analysis.formats import ratio
+from dbkit.analysis.ladders import Ladder, ladder
 from dbkit.analysis.model_records import Forecast, Law
-from dbkit.analysis.records import ClassRow, SlotRow, Verdict
+from dbkit.analysis.pairs import CLASS, LOAD
+from dbkit.analysis.records import ClassRow, PageFigures, SlotRow, Verdict
 from dbkit.analysis.result import Plan, Reference, Result, WorkloadInfo
+from dbkit.analysis.varied import leading_load, load, varied
+
+Figures = TypeVar("Figures", bound=PageFigures)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How conditions compare that differ in one thing alone. For its fields see `dbkit.analysis.result.Result`."""
+
+    reference: Reference
+    verdicts: list[Verdict]
+    against_fastest: list[Verdict]
+
+    def cell(self, row: ClassRow) -> str:
+        """A row's ratio of pages a second, with its interval, as people read it."""
+        verdict = self.on_pages(row)
+        return "reference" if verdict is None and self._is_reference(row) else ratio(verdict)
+
+    def on_pages(self, row: ClassRow) -> Verdict | None:
+        """The verdict on a row's pages a second."""
+        found = (each for each in self.verdicts if each.quantity == "pages_per_s" and each.condition == row.condition)
+        return next(found, None)
+
+    def _is_reference(self, row: ClassRow) -> bool:
+        differs_in, label = self.reference.differs_in, self.reference.label
+        if differs_in == CLASS:
+            return row.user_class == label
+        if differs_in == LOAD:
+            return load(row) == label
+        return f"{differs_in}={row.settings.get(differs_in)}" == label
 
 
 @dataclass(frozen=True)
@@ -21,7 +55,7 @@ class Part:
     """Its name; empty in the one part of a result without rows."""
     info: WorkloadInfo | None
     """None where nothing is known of it but its name."""
-    reference: Reference | None
+    references: list[Reference]
     strategies: list[ClassRow]
     verdicts: list[Verdict]
     against_fastest: list[Verdict]
@@ -32,9 +66,48 @@ class Part:
     laws: list[Law]
 
     @property
-    def reference_label(self) -> str | None:
-        """The label of what the others are compared with."""
-        return self.reference.label if self.reference else None
+    def comparisons(self) -> list[Comparison]:
+        """One for each reference."""
+        return [
+            Comparison(
+                each,
+                [verdict for verdict in self.verdicts if verdict.differs_in == each.differs_in],
+                [verdict for verdict in self.against_fastest if verdict.differs_in == each.differs_in],
+            )
+            for each in self.references
+        ]
+
+    @property
+    def comparisons_shown(self) -> list[Comparison]:
+        """Those that tables have a column of: of loads only where there is no other."""
+        return [each for each in self.comparisons if each.reference.differs_in != LOAD or len(self.references) == 1]
+
+    @property
+    def varied(self) -> list[str]:
+        """In what rows differ besides their classes: see `dbkit.analysis.varied`."""
+        return varied(self.strategies)
+
+    @property
+    def ladder(self) -> Ladder | None:
+        """The lines of charts along what varies: see `dbkit.analysis.ladders`."""
+        return ladder(self.strategies)
+
+    @property
+    def leading_load(self) -> str | None:
+        """The load at which the most pages were served, where loads vary: charts of single conditions show that one."""
+        return leading_load(self.strategies)
+
+    @property
+    def verdicts_charted(self) -> list[Verdict]:
+        """Those on pages a second against the first reference, of the conditions that charts show."""
+        conditions = {row.condition for row in self.charted(self.strategies)}
+        verdicts = [each for shown in self.comparisons_shown[:1] for each in shown.verdicts]
+        return [each for each in verdicts if each.quantity == "pages_per_s" and each.condition in conditions]
+
+    def charted(self, rows: Iterable[Figures]) -> list[Figures]:
+        """Those of the rows that charts of single conditions show."""
+        chosen = self.leading_load
+        return [row for row in rows if chosen is None or load(row) == chosen]
 
 
 def parts(result: Result) -> list[Part]:
@@ -47,7 +120,7 @@ def parts(result: Result) -> list[Part]:
         Part(
             workload=name,
             info=described.get(name),
-            reference=result.references.get(name),
+            references=result.references.get(name, []),
             strategies=[row for row in result.strategies if row.workload == name],
             verdicts=[verdict for verdict in result.verdicts if verdict.workload == name],
             against_fastest=[verdict for verdict in result.against_fastest if verdict.workload == name],

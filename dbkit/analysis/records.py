@@ -39,6 +39,8 @@ class PageFigures(Struct, kw_only=True):
     strategy: Annotated[str, Column(Group.CLASS, "how a page is loaded: the `strategy` of the class, or else its name")]
     users: Annotated[Count | None, Column(Group.CLASS, "users at a time")]
     processes: Annotated[Count | None, Column(Group.CLASS, "load processes that read the pages")] = None
+    settings: dict[str, str]
+    """Those that vary, by name, as `{"pool-size": "5"}`: CSV files have a column for each."""
 
     pages: Annotated[
         Count, Column(Group.PAGES, "pages that began in the measured time and came back, failed ones included")
@@ -231,6 +233,14 @@ class ClassRow(PageFigures, kw_only=True):
     """A condition in all its slots together; or in all of a run without rounds."""
 
     rounds: Annotated[Count, Column(Group.CLASS, "rounds that the row rests on")]
+    pages_per_s_low: Annotated[
+        Figure, Column(Group.PAGES, "the lower end of its 95 % interval, by its rounds; from 3 on", "pages/s")
+    ]
+    pages_per_s_high: Annotated[Figure, Column(Group.PAGES, "the upper end", "pages/s")]
+    p95_ms_low: Annotated[
+        Figure, Column(Group.RESPONSE, "the lower end of the 95 % interval of `p95_ms`, by its rounds; from 3 on", "ms")
+    ]
+    p95_ms_high: Annotated[Figure, Column(Group.RESPONSE, "the upper end", "ms")]
     end: Annotated[str, Column(Group.END, "how pages end: `rollback`, `commit` or `autocommit`")]
     harness_share: Annotated[
         Figure,
@@ -321,6 +331,10 @@ class Verdict(Struct, kw_only=True):
 
     workload: Annotated[str, Column(Group.VERDICT, "the workload of both")]
     quantity: Annotated[str, Column(Group.VERDICT, "the column that is compared")]
+    differs_in: Annotated[
+        str,
+        Column(Group.VERDICT, "in what alone the two differ: `class`, `load`, or the name of a setting"),
+    ]
     condition: Annotated[str, Column(Group.VERDICT, "what is compared")]
     label: Annotated[str, Column(Group.VERDICT, "its name in tables: the class, and what else differs")]
     reference: Annotated[str, Column(Group.VERDICT, "the name of what it is compared with")]

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct, field, to_builtins
 from dbkit.analysis.model_records import Forecast, Law
 from dbkit.analysis.records import BareRow, ClassRow, Count, Figure, Number, SlotRow, Verdict
 
-FORMAT = 4
+FORMAT = 5
 """The format of `<prefix>_comparison.json`; raised when what is in it changes its meaning."""
 
 State = Literal["running", "cut short", "complete"]
@@ -37,10 +37,12 @@ class WorkloadInfo(Struct, kw_only=True):
 
 
 class Reference(Struct, kw_only=True):
-    """What the other conditions of a workload are compared with."""
+    """What the other conditions of a workload are compared with, where they differ in one thing alone."""
 
+    differs_in: str
+    """As in the verdicts: `class`, `load` or the name of a setting."""
     label: str
-    """The label of the condition."""
+    """A class, `1 user` or `pool-size=5`."""
     named: bool
     """Whether it was named before the run: then intervals hold together for comparisons with it alone."""
 
@@ -120,17 +122,17 @@ class Result(Struct, kw_only=True):
     """Versions, settings, options, machine: see the documentation of results."""
     workloads: list[WorkloadInfo]
     """What was read. One whose classes have no rows may be among them."""
-    references: dict[str, Reference]
+    references: dict[str, list[Reference]]
     """By workload; none for one in which there is nothing to compare."""
     strategies: list[ClassRow]
-    """A row a condition, by workload, and in each the one that serves the most pages first. In rounds `pages_per_s` is
-    the level of the verdicts' model, so that the ratio of two rows of a workload is their verdict; without a ratio it
-    is pages by time."""
+    """A row a condition, by workload, and in each the class first that serves the most pages, its settings and loads in
+    order. In rounds `pages_per_s` is the level of the verdicts' model, so that the ratio of two rows of a
+    workload is their verdict; without a ratio it is pages by time."""
     verdicts: list[Verdict]
-    """Every condition against its workload's reference, for each of `dbkit.analysis.comparisons.QUANTITIES`."""
+    """Conditions against their workload's references, for each of `dbkit.analysis.comparisons.QUANTITIES`."""
     against_fastest: list[Verdict]
-    """Verdicts on pages a second against the one of the workload that serves the most; none where the reference was
-    named."""
+    """Verdicts on pages a second against the one that serves the most of those that differ from it in the same thing
+    alone; none where the reference was named."""
     slots: list[SlotRow]
     """A row a slot, in the order in which they ran; none in a run without rounds."""
     calibration: list[BareRow]

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
+from dbkit.analysis.answer import headline_of_rounds
 from dbkit.analysis.comparisons import QUANTITIES, add_harness_shares, compare_rows, model_of
-from dbkit.analysis.condition import Condition, labels
+from dbkit.analysis.condition import Condition, Users, Variation, labels
 from dbkit.analysis.forecast import distances
-from dbkit.analysis.headline import headline_of_rounds
+from dbkit.analysis.pairs import pairings, values_in_order
 from dbkit.analysis.parts import parts
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow
 from dbkit.analysis.result import Reference, Result, WorkloadInfo
@@ -34,7 +35,7 @@ class Rounds:
 
     Conditions are compared within their workload, as if the others had not been run: what slows the one down from
     round to round need not slow the other. A `reference` is a class named before the run. In workloads without it the
-    others are compared with the slowest.
+    others are compared with the slowest. `variations` are the settings that vary, with their values in order.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class Rounds:
         end: str,
         reference: str | None = None,
         workloads: Sequence[WorkloadInfo] = (),
+        variations: Sequence[Variation] = (),
     ) -> None:
         self._user_classes = user_classes
         self._end = end
         self._reference = reference
+        self._variations = variations
         self._workloads = workloads
         self._totals: dict[Condition, ConditionTotal] = {}
         self._slots: list[Slot] = []
@@ -126,19 +129,20 @@ class Rounds:
         """Add the rows of a workload's conditions, and how they compare with each other."""
         counted = [row for row in result.slots if not row.replaced and row.workload == workload]
         on_pages = model_of(counted, "pages_per_s")
-        levels = on_pages.levels()
-        rows = self._class_rows(workload, names, levels)
-        result.strategies += rows
+        by_label = on_pages.levels()
+        rows = self._class_rows(workload, names, by_label)
+        result.strategies += in_order(rows, self._variations)
         if "pages_per_s" in quantities:
-            add_harness_shares(rows, counted, self._bare_rows(workload, result.calibration))
-        named = self._named_reference(workload, names)
-        comparable = [row.label for row in rows if row.label in levels]
-        reference = named or (comparable[-1] if comparable else None)
-        if len(rows) > 1 and reference is not None:
-            result.references[workload] = Reference(label=reference, named=named is not None)
-            verdicts = compare_rows(counted, on_pages, rows, reference, quantities, named=named is not None)
-            result.verdicts += verdicts.against_reference
-            result.against_fastest += verdicts.against_fastest
+            add_harness_shares([*rows.values()], counted, self._bare_rows(workload, result.calibration))
+        levels = {condition: by_label[row.label] for condition, row in rows.items() if row.label in by_label}
+        found = pairings(rows, levels, self._variations, self._named_reference(workload))
+        verdicts = compare_rows(counted, on_pages, rows, found, quantities)
+        result.verdicts += verdicts.against_reference
+        result.against_fastest += verdicts.against_fastest
+        if references := [
+            Reference(differs_in=each.differs_in, label=each.reference, named=each.named) for each in found
+        ]:
+            result.references[workload] = references
 
     def _leave_replaced_out(self) -> None:
         for slot, row in zip(self._slots, self._rows, strict=True):
@@ -149,17 +153,19 @@ class Rounds:
     def _bare_rows(self, workload: str, rows: Iterable[BareRow]) -> list[BareRow]:
         return [row for row in rows if self._user_classes[row.user_class].workload == workload]
 
-    def _class_rows(self, workload: str, names: Mapping[Condition, str], levels: Mapping[str, float]) -> list[ClassRow]:
-        """A row a condition, the one that serves the most pages first; one without a level has pages by time."""
-        rows = []
+    def _class_rows(
+        self, workload: str, names: Mapping[Condition, str], levels: Mapping[str, float]
+    ) -> dict[Condition, ClassRow]:
+        """A row a condition; one without a level has pages by time."""
+        rows = {}
         for total in self._totals_in_order(workload):
             if (made := total.row()) is not None:
                 row = copy(made)
                 row.label = names[total.condition]
                 if row.label in levels:
                     row.pages_per_s = round_figure(levels[row.label])
-                rows.append(row)
-        return sorted(rows, key=lambda row: -(row.pages_per_s or 0))
+                rows[total.condition] = total.with_intervals(row)
+        return rows
 
     def _totals_in_order(self, workload: str) -> list[ConditionTotal]:
         """The workload's totals in the order of their classes, whichever slot came first."""
@@ -167,20 +173,25 @@ class Rounds:
         totals = [total for total in self._totals.values() if total.user_class.workload == workload]
         return sorted(totals, key=lambda total: (places[total.condition.user_class], total.condition.key))
 
-    def _named_reference(self, workload: str, names: Mapping[Condition, str]) -> str | None:
-        """The label of the reference that was named: a condition by its key or label, or else the class's first.
+    def _named_reference(self, workload: str) -> str | None:
+        """The class that was named, where it belongs to the workload; it may not have been measured yet."""
+        user_class = self._user_classes.get(self._reference or "")
+        return user_class.name if user_class and user_class.workload == workload else None
 
-        None where it does not belong to the workload, as far as that is known: it may not have been measured yet.
-        """
-        if self._reference is None:
-            return None
-        conditions = [total.condition for total in self._totals_in_order(workload)]
-        exact = [names[each] for each in conditions if self._reference in (each.key, names[each])]
-        of_class = [names[each] for each in conditions if each.user_class == self._reference]
-        if found := [*exact, *of_class]:
-            return found[0]
-        user_class = self._user_classes.get(self._reference)
-        return self._reference if user_class and user_class.workload == workload else None
+
+def in_order(rows: Mapping[Condition, ClassRow], variations: Sequence[Variation]) -> list[ClassRow]:
+    """The class first that serves the most pages, each with its settings in order, and these with their loads."""
+    values = values_in_order(rows, variations)
+    most: dict[str, float] = {}
+    for condition, row in rows.items():
+        most[condition.user_class] = max(row.pages_per_s or 0, most.get(condition.user_class, 0))
+    classes = sorted(most, key=lambda name: -most[name])
+
+    def place(condition: Condition) -> tuple[Any, ...]:
+        settings = [values[name].index(value) for name, value in condition.variant]
+        return classes.index(condition.user_class), settings, condition.load or Users(0)
+
+    return [rows[condition] for condition in sorted(rows, key=place)]
 
 
 def make_headline(result: Result) -> None:
@@ -209,9 +220,10 @@ def result_of_rounds(
     measured_on: dict[str, Any],
     reference: str | None = None,
     workloads: Sequence[WorkloadInfo] = (),
+    variations: Sequence[Variation] = (),
 ) -> Result:
-    """The result of isolated slots. A `reference` is a class named before the run; see `Rounds`."""
-    rounds = Rounds(user_classes, end=end, reference=reference, workloads=workloads)
+    """The result of isolated slots; see `Rounds`."""
+    rounds = Rounds(user_classes, end=end, reference=reference, workloads=workloads, variations=variations)
     for slot in slots:
         rounds.add(slot)
     result = rounds.result(planned_slots, measured_on)

@@ -16,6 +16,7 @@ from msgspec.structs import asdict
 from dbkit.analysis.bound import bound_by
 from dbkit.analysis.columns import columns
 from dbkit.analysis.condition import Condition
+from dbkit.analysis.intervals import interval_around
 from dbkit.analysis.records import BareRow, ClassRow, CurvePoint, SlotRow
 from dbkit.analysis.slot import Slot, UserClass, largest, mean, per
 from dbkit.measure.cost import COUNTS, PARTS
@@ -131,6 +132,15 @@ class ConditionTotal:
         for slot, row in slots:
             self.add(slot, row)
 
+    def with_intervals(self, row: ClassRow) -> ClassRow:
+        """The row of the condition with the intervals around its figures, as far as its slots have these."""
+        slots = [slot for _, slot in self._slots]
+        if ends := interval_around(row.pages_per_s, (each.pages_per_s for each in slots)):
+            row.pages_per_s_low, row.pages_per_s_high = map(round_figure, ends)
+        if ends := interval_around(row.p95_ms, (each.p95_ms for each in slots)):
+            row.p95_ms_low, row.p95_ms_high = map(round_figure, ends)
+        return row
+
     def row(self) -> ClassRow | None:
         """The row of the condition; None where no slot counts."""
         if self._row is None and self._slots:
@@ -143,7 +153,7 @@ class ConditionTotal:
             self.condition,
             self.user_class,
             self._tally,
-            self._end,
+            dict(self.condition.variant).get("end", self._end),
             users=max(row.users or 0 for row in rows),
             processes=max(row.processes or 0 for row in rows),
             rounds=len({row.round for row in rows}),
@@ -175,6 +185,7 @@ def _names(condition: Condition, user_class: UserClass) -> dict[str, Any]:
         "label": user_class.name,
         "workload": user_class.workload,
         "user_class": user_class.name,
+        "settings": dict(condition.variant),
         "stack": user_class.stack,
         "strategy": user_class.strategy,
     }

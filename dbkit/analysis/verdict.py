@@ -57,9 +57,12 @@ LARGEST_LOG = 30.0  # of a ratio and its interval's ends: further out, 10 to the
 ROUNDING = 1e-12  # added to an interval's half-width, so that the arithmetic's own rounding never shows a difference
 DRAWS = 4000  # of the simulation: the error of a table is then right to a third of a percent point
 DRAWS_AT_A_TIME = 500  # so that they stay in the processor's cache
+DENSE_WEIGHTS = 1_000_000  # of the simulation; with more of them, most are left out
+SMALLEST_WEIGHT = 1e-6  # of a pair's largest, below which one is left out: together they change an interval by less
 SEED = 1  # of the simulation: the same slots have the same intervals
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 Pair = tuple[str, str]
 """A user class and the one that it is compared with."""
 
@@ -150,6 +153,11 @@ def _student_t() -> Any:
     from scipy import special
 
     return special
+
+
+def quantile_of_t(degrees_of_freedom: float, error: float) -> float:
+    """The half-width, in standard errors, of an interval that misses in a share `error` of runs."""
+    return float(_student_t().stdtrit(degrees_of_freedom, 1 - error / 2))
 
 
 class Model:
@@ -266,8 +274,7 @@ class Model:
 
         def half_width(at_rounds: int) -> float:
             more = at_rounds / rounds
-            quantile = _student_t().stdtrit(degrees_of_freedom * more, 1 - error / 2)
-            return float(quantile) * sqrt(ratio_variance / more)
+            return quantile_of_t(degrees_of_freedom * more, error) * sqrt(ratio_variance / more)
 
         half = half_width(rounds) + ROUNDING
         rounds_needed = None
@@ -315,22 +322,29 @@ class Model:
         variances: Floats = ((self._of_class.T @ residuals**2).T / self._freedom).T
         return variances
 
+    @cached_property
+    def _drawn(self) -> tuple[Floats, Floats]:
+        """Effects and variances of each class in many runs in which all classes are equal; a row a class."""
+        scatter = np.sqrt(self._variance)[self._class_of]
+        random = np.random.default_rng(SEED)
+        effects, variances = np.empty((2, len(self.names), DRAWS))
+        for begin in range(0, DRAWS, DRAWS_AT_A_TIME):
+            now = slice(begin, begin + DRAWS_AT_A_TIME)
+            drawn = scatter[:, None] * random.standard_normal((len(scatter), DRAWS_AT_A_TIME))
+            effects[:, now] = self._effect_of @ drawn
+            variances[:, now] = self._variances(self._residuals(drawn))
+        return effects, variances
+
     def _smallest_p(self, pairs: Sequence[tuple[int, int]]) -> Floats:
         """The smallest of the pairs' p-values in each of many runs in which all classes are equal."""
         one, other = np.array(pairs).T
         class_share = (self._effect_of[one] - self._effect_of[other]) ** 2 @ self._of_class
-        # `part @ covariance @ part` of `compare`, for all pairs: products of variances, with a weight for each pair
-        first, second = np.triu_indices(len(self.names))
-        weights = class_share[:, first] * class_share[:, second] * self._covariance[first, second]
-        weights = weights / (self._freedom[first] * self._freedom[second]) * np.where(first == second, 1.0, 2.0)
-
-        scatter = np.sqrt(self._variance)[self._class_of]
-        random = np.random.default_rng(SEED)
+        weights, first, second = self._spread_weights(class_share)
+        all_effects, all_variances = self._drawn
         smallest = []
-        for _ in range(DRAWS // DRAWS_AT_A_TIME):
-            drawn = scatter[:, None] * random.standard_normal((len(scatter), DRAWS_AT_A_TIME))
-            effects = self._effect_of @ drawn
-            variances = self._variances(self._residuals(drawn))
+        for begin in range(0, DRAWS, DRAWS_AT_A_TIME):
+            now = slice(begin, begin + DRAWS_AT_A_TIME)
+            effects, variances = all_effects[:, now], all_variances[:, now]
             pair_variances = class_share @ variances
             spread = weights @ (variances[first] * variances[second])
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -343,6 +357,27 @@ class Model:
         # no scatter at all: there is no p-value, and no difference by chance
         found: Floats = np.nan_to_num(np.concatenate(smallest), nan=1.0)
         return found
+
+    def _spread_weights(self, class_share: Floats) -> tuple[Any, Indices, Indices]:
+        """The weights of products of two variances in `part @ covariance @ part` of `compare`, a row a pair.
+
+        Then the places of the one and of the other variance. With many pairs, weights that change nothing are left out.
+        """
+        first, second = np.triu_indices(len(self.names))
+        scale = self._covariance[first, second] / (self._freedom[first] * self._freedom[second])
+        scale = scale * np.where(first == second, 1.0, 2.0)
+        if class_share.shape[0] * len(scale) <= DENSE_WEIGHTS:
+            return class_share[:, first] * class_share[:, second] * scale, first, second
+        from scipy import sparse
+
+        rows = []
+        for share in class_share:
+            weights = share[first] * share[second] * scale
+            weights[weights < SMALLEST_WEIGHT * weights.max()] = 0.0
+            rows.append(sparse.csr_array(weights[None, :]))
+        together = sparse.vstack(rows, format="csc")
+        used = np.flatnonzero(np.diff(together.indptr))
+        return together[:, used].tocsr(), first[used], second[used]
 
 
 def sentence(comparison: Comparison, quantity: Quantity) -> str:

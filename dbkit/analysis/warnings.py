@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 
+from dbkit.analysis.bound import bound_by
 from dbkit.analysis.condition import Condition
 from dbkit.analysis.formats import listed, number
 from dbkit.analysis.records import ClassRow, SlotRow
@@ -19,6 +20,9 @@ from dbkit.measure.cost import PARTS
 
 CONNECTING_SHARE = 0.05
 """The share of the response time: beyond this the pool is too small for the users, and its connections come and go."""
+
+MOST_NAMED = 20
+"""A warning names so many conditions; where they are more it says how many."""
 
 MIXED_WARNING = (
     "run mixed: these classes shared one interpreter, where they hold each other up and their ranking can invert;"
@@ -60,24 +64,29 @@ def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:
         for row in rows
         if row.failures
     ]
-    connecting = [row.label for row in rows if _connecting_share(row) >= CONNECTING_SHARE]
+    # where the pool varies, that it shows what a small one costs is what was asked for
+    connecting = [
+        row.label
+        for row in rows
+        if _connecting_share(row) >= CONNECTING_SHARE and not row.settings.keys() & {"pool-size", "pool-class"}
+    ]
     if connecting:
         warnings.append(
-            f"pages of {', '.join(connecting)} spent time on opening connections; raise --pool-size, or pool_size of an"
+            f"pages of {_some(connecting)} spent time on opening connections; raise --pool-size, or pool_size of an"
             " engine of your own"
         )
     if unmeasured := [row.label for row in rows if row.rounds and not row.pages + row.unfinished]:
         warnings.append(
-            f"no page of {', '.join(unmeasured)} began in its slots' measured time, so that response times and costs"
+            f"no page of {_some(unmeasured)} began in its slots' measured time, so that response times and costs"
             " are missing; raise --slot-time"
         )
     if unseen := [row.label for row in rows if row.pages > row.failures and row.statements == 0]:
         warnings.append(
-            f"no statement of {', '.join(unseen)} was seen, so that time in the database counts as client: it uses"
+            f"no statement of {_some(unseen)} was seen, so that time in the database counts as client: it uses"
             " an engine that dbkit does not know; give it to the class as engine"
         )
     if one_page := [words for row in rows if (words := _percentiles_of_one_page(row))]:
-        warnings.append(f"too few pages, so that these are no more than the slowest page: {', '.join(one_page)}")
+        warnings.append(f"too few pages, so that these are no more than the slowest page: {_some(one_page)}")
     return warnings
 
 
@@ -94,15 +103,22 @@ def warnings_of_empty_slots(rows: Sequence[SlotRow]) -> list[str]:
 
 def warnings_of_users(slots: Iterable[Slot], labels: Mapping[Condition, str]) -> list[str]:
     """Warnings about conditions in whose slots users read too few pages, with the slot in which they were the most."""
-    worst: dict[str, tuple[int, int]] = {}
+    worst: dict[str, tuple[int, int, bool]] = {}
     for slot in slots:
         short = sum(process.users_short for process in slot.processes)
-        if short > worst.get(labels[slot.condition], (0, 0))[0]:
-            worst[labels[slot.condition]] = (short, slot.users)
+        if short > worst.get(labels[slot.condition], (0, 0, False))[0]:
+            worst[labels[slot.condition]] = (short, slot.users, bound_by([slot]) == "pool")
     return [
-        f"{short} of {users} users of {label} read fewer than 3 pages in a slot; raise --max-slot-time"
-        for label, (short, users) in sorted(worst.items())
+        f"{short} of {users} users of {label} read fewer than 3 pages in a slot"
+        + (", as others took the connections of a small pool" if waited else "; raise --max-slot-time")
+        for label, (short, users, waited) in sorted(worst.items())
     ]
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of the names, and how many more there are."""
+    shown = ", ".join(names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
 def _warnings_of_stalls(rows: Sequence[SlotRow]) -> list[str]:
@@ -113,7 +129,7 @@ def _warnings_of_stalls(rows: Sequence[SlotRow]) -> list[str]:
     ):
         stalls = [(row.label, row.hub_stall_ms) for row in rows if (row.stack == HUB_STACK) is on_hub]
         if stalled := [(label, stall_ms) for label, stall_ms in stalls if stall_ms]:
-            classes = ", ".join(sorted({label for label, _ in stalled}))
+            classes = _some(sorted({label for label, _ in stalled}))
             longest_ms = number(max(stall_ms for _, stall_ms in stalled))
             warnings.append(
                 f"the gevent hub stalled in {len(stalled)} slot{'' if len(stalled) == 1 else 's'} of {classes},"

@@ -60,7 +60,8 @@ class Timing:
 def check_connections(database: DatabaseUrl, workload: Workload) -> None:
     """Raise DbkitError where the workload could open more connections than the server allows."""
     allowed = check_server(database).connections_allowed
-    needed = min(len(workload.pages), workload.concurrency, workload.settings.pool_capacity)
+    capacity = workload.settings.pool_capacity
+    needed = min(len(workload.pages), workload.concurrency, workload.concurrency if capacity is None else capacity)
     if needed > allowed:
         raise DbkitError(
             f"{workload.concurrency} pages at a time could open {needed} connections, but the server allows {allowed};"

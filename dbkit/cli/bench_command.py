@@ -41,9 +41,13 @@ def _run(options: argparse.Namespace) -> None:
     # it warns of each statement that is cancelled because another page failed, or on Ctrl-C
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     print(f"{options.pages} pages of {options.page_size} todos, {options.concurrency} at a time, from {database}")
-    print(f"pool {settings.pool_size} + {settings.max_overflow}, end {settings.end}, session close {settings.close}")
-    if options.concurrency > settings.pool_capacity:
-        print(f"pages wait for a connection: the pool has {settings.pool_capacity} for {options.concurrency} at a time")
+    capacity = settings.pool_capacity
+    pool = "no pool" if capacity is None else f"pool {settings.pool_size} + {settings.max_overflow}"
+    print(f"{pool}, end {settings.end}, session close {settings.close}")
+    if capacity is None:
+        print("each page opens a connection and closes it again")
+    elif options.concurrency > capacity:
+        print(f"pages wait for a connection: the pool has {capacity} for {options.concurrency} at a time")
     elif options.concurrency > settings.pool_size:
         print(f"pages open connections and close them again: the pool keeps {settings.pool_size}; see --pool-size")
     for stack in [options.stack] if options.stack else BENCH_STACKS:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
+from dbkit.analysis.condition import Variation
 from dbkit.cli.bench import BENCH_STACKS
-from dbkit.cli.values import ValueType, choice, database_url, duration, integer, share, text
-from dbkit.database.settings import PAGE_ENDS, SESSION_CLOSES, Settings
+from dbkit.cli.values import ValueType, choice, database_name, database_url, duration, integer, share, text
+from dbkit.cli.variations import Appended, ladder, read_variations, variations
+from dbkit.database.settings import JITS, PAGE_ENDS, POOL_CLASSES, SESSION_CLOSES, SWITCHES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
 Command = Literal["seed", "bench", "try", "locust", "serve"]
@@ -31,6 +33,8 @@ class Option:
     details: str = ""
     """What else there is to say, for `--help` and the documentation."""
     _: KW_ONLY
+    repeatable: bool = False
+    """Whether it can be given several times: its texts are then one, with a space between them."""
     default_words: str = ""
     """What happens where it is not given, if its default does not show that."""
     commands: tuple[Command, ...] = ("locust",)
@@ -61,6 +65,8 @@ class Option:
         if self.type:
             metavar = None if self.type.choices else f"<{self.type.unit}>"
             value = {"type": self.type, "choices": self.type.choices, "metavar": metavar}
+            if self.repeatable:
+                value["action"] = Appended
         default = self.default_text and f"default {self.default_text}"
         words = "; ".join(part for part in (self.help, self.details, default) if part)
         action = parser.add_argument(self.flag, env_var=self.variable, default=self.default, help=words, **value)
@@ -173,6 +179,54 @@ _TABLE = (
         "by `async with`, as people write it, or by `await session.close()` in a `finally`, which saves a task a page",
         commands=_READERS,
     ),
+    Option(
+        "pool_class",
+        choice(*POOL_CLASSES),
+        _SETTINGS.pool_class,
+        "which connection of the pool a page gets",
+        "queue gives the one that was handed back longest ago, lifo the last one; null keeps none and opens one a page",
+        commands=_READERS,
+    ),
+    Option(
+        "pre_ping",
+        choice(*SWITCHES),
+        _SETTINGS.pre_ping,
+        "whether a connection is tried before a page gets it",
+        "which costs a round trip",
+        commands=_READERS,
+    ),
+    Option(
+        "jit",
+        choice(*JITS),
+        _SETTINGS.jit,
+        "whether the server compiles long queries",
+        "server leaves it as the server has it set",
+        commands=_READERS,
+    ),
+    # loads and settings to compare
+    Option(
+        "loads",
+        ladder("users"),
+        "",
+        "numbers of users to compare, as 1,2,5,10",
+        "each class runs with each; in rounds alone",
+        default_words="the number of -u",
+    ),
+    Option(
+        "vary",
+        variations(lambda: VARYING),
+        "",
+        "settings to compare, as name=values, such as pool-size=5,10 end=rollback,commit",
+        "each value with each of the others, with each class and load; a range is written as 1..20; in rounds alone",
+        repeatable=True,
+    ),
+    Option(
+        "budget",
+        duration(),
+        0.0,
+        "seconds that the rounds may take, 0 for an hour where loads or settings vary",
+        "what would take longer is refused before it starts",
+    ),
     # rounds
     Option("rounds", integer(1), 5, "number of rounds, each with one turn of every class"),
     Option("slot_time", duration(positive=True), 1.0, "seconds measured in each turn, at least"),
@@ -181,7 +235,7 @@ _TABLE = (
         duration(),
         10.0,
         "seconds to which a turn may grow",
-        "a turn grows until each user has read 3 pages in it",
+        "a turn grows until each user has read 3 pages in it, or all of them 10 on average",
     ),
     Option("warm_up", duration(), 0.3, "seconds of reading before each turn that count in no figure"),
     Option(
@@ -299,6 +353,22 @@ One that belongs to a test also has a field in `dbkit.load.options.TestOptions`,
 """
 
 
+VARYING: dict[str, ValueType] = {
+    option.flag.removeprefix("--"): option.type
+    for name in (
+        *("pool_size", "max_overflow", "pool_class", "pre_ping", "statement_timeout", "jit"),
+        *("end", "session_close", "page_size"),
+    )
+    if (option := OPTIONS[name]).type is not None
+} | {"database": database_name()}
+"""The settings that can vary, with the types of their values."""
+
+
+def read_variations_of(text: str) -> tuple[Variation, ...]:
+    """The settings that vary, from the value of `--vary`. Raises DbkitError where they cannot."""
+    return read_variations(text, VARYING)
+
+
 def options_of(command: Command) -> list[Option]:
     """The options of one command line."""
     return [option for option in OPTIONS.values() if command in option.commands]
@@ -318,5 +388,8 @@ def read_settings(options: Any) -> Settings:
         pool_timeout_s=options.pool_timeout,
         statement_timeout_s=options.statement_timeout,
         end=options.end,
+        pool_class=options.pool_class,
+        pre_ping=options.pre_ping,
+        jit=options.jit,
         close=options.session_close,
     )

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dbkit.database.url import DatabaseUrl
+from dbkit.database.engines import DATABASE_NAME
+from dbkit.database.url import URL_VARIABLE, DatabaseUrl
 from dbkit.errors import DbkitError
 
 Value = TypeVar("Value")
@@ -115,6 +116,19 @@ def database_url() -> ValueType:
             raise argparse.ArgumentTypeError(str(mistake)) from None
 
     return ValueType("a URL", "url", read)
+
+
+def database_name() -> ValueType:
+    """What a database is called whose URL is in the environment."""
+
+    def read(name: str) -> str:
+        if DATABASE_NAME.fullmatch(name) is None:  # not shown, as it may be a URL
+            raise argparse.ArgumentTypeError(
+                f"expected names such as direct,pooled, where the URL of pooled is in {URL_VARIABLE}_POOLED"
+            )
+        return name
+
+    return ValueType("a name", "name", read)
 
 
 def read_seconds(text: str) -> float:

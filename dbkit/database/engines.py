@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, Pool, create_engine
+from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from dbkit.database.embedded import serve
@@ -20,8 +21,13 @@ from dbkit.database.meter import meter
 from dbkit.database.settings import Settings
 from dbkit.database.stacks import Stack, find_stack
 from dbkit.database.url import URL_VARIABLE, DatabaseUrl
+from dbkit.errors import DbkitError
 
 EMBEDDED_FOLDER = Path(".dbkit")
+DIRECT = "direct"
+"""The name of the database that is used where none is named."""
+DATABASE_NAME = re.compile("[a-z][a-z0-9_]*")
+"""What another database may be called."""
 
 
 def find_database() -> DatabaseUrl:
@@ -31,6 +37,20 @@ def find_database() -> DatabaseUrl:
     Raises DbkitError where the URL is not usable or the embedded server does not start.
     """
     return DatabaseUrl.parse(os.environ.get(URL_VARIABLE) or serve(EMBEDDED_FOLDER))
+
+
+def named_database(name: str) -> DatabaseUrl:
+    """Another database than the direct one, by its name: `pooled` is that of `DBKIT_DATABASE_URL_POOLED`.
+
+    Raises DbkitError where that is not set, or is not usable.
+    """
+    variable = f"{URL_VARIABLE}_{name.upper()}"
+    if not (url := os.environ.get(variable)):
+        raise DbkitError(f"database={name} has no URL: set {variable}, in each process that reads pages")
+    try:
+        return DatabaseUrl.parse(url)
+    except DbkitError as mistake:
+        raise DbkitError(f"{variable}: {mistake}") from None
 
 
 @functools.cache
@@ -45,17 +65,13 @@ def make_engine(
     stack: str = "psycopg",
     *,
     connect: Callable[..., psycopg.Connection[Any]] | None = None,
-    pool_class: type[Pool] | None = None,
 ) -> Engine:
     """A metered engine of a sync stack (see `dbkit.database.meter`). It opens no connection yet.
 
-    `connect` takes the place of the driver's `connect`, and `pool_class` that of SQLAlchemy's usual pool. Raises
-    DbkitError where there is no such stack.
+    `connect` takes the place of the driver's `connect`. Raises DbkitError where there is no such stack.
     """
     chosen = find_stack(stack)
-    engine = create_engine(
-        f"{chosen.dialect}://", poolclass=pool_class, **_engine_arguments(database, settings, chosen)
-    )
+    engine = create_engine(f"{chosen.dialect}://", **_engine_arguments(database, settings, chosen))
     if connect is not None:
         engine.dialect.connect = connect  # type: ignore[method-assign, assignment]
     chosen.add_listeners(engine)
@@ -78,10 +94,17 @@ def make_async_engine(database: DatabaseUrl, settings: Settings, stack: str) -> 
 def _engine_arguments(database: DatabaseUrl, settings: Settings, stack: Stack) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "connect_args": stack.connect_args(database, settings),
-        "pool_size": settings.pool_size,
-        "max_overflow": settings.max_overflow,
-        "pool_timeout": settings.pool_timeout_s,
     }
+    if settings.pool_class == "null":
+        arguments["poolclass"] = NullPool
+    else:
+        arguments |= {
+            "pool_size": settings.pool_size,
+            "max_overflow": settings.max_overflow,
+            "pool_timeout": settings.pool_timeout_s,
+            "pool_use_lifo": settings.pool_class == "lifo",
+            "pool_pre_ping": settings.pre_ping == "on",
+        }
     if settings.end == "autocommit":
         arguments["isolation_level"] = "AUTOCOMMIT"
     return arguments

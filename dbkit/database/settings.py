@@ -7,8 +7,14 @@ from typing import Literal, get_args
 
 PageEnd = Literal["rollback", "commit", "autocommit"]
 SessionClose = Literal["with", "finally"]
+PoolClass = Literal["queue", "lifo", "null"]
+Switch = Literal["off", "on"]
+Jit = Literal["server", "off", "on"]
 SESSION_CLOSES: tuple[SessionClose, ...] = get_args(SessionClose)
 PAGE_ENDS: tuple[PageEnd, ...] = get_args(PageEnd)
+POOL_CLASSES: tuple[PoolClass, ...] = get_args(PoolClass)
+SWITCHES: tuple[Switch, ...] = get_args(Switch)
+JITS: tuple[Jit, ...] = get_args(Jit)
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,26 @@ class Settings:
     end: PageEnd = "rollback"
     """How a page ends: its transaction rolled back (what closing a session does), committed, or none opened at all."""
 
+    pool_class: PoolClass = "queue"
+    """Which connection a page gets: the one that was handed back longest ago, the one handed back last, or with `null`
+    always a new one, which is closed at its end. Then there is no pool, and no limit."""
+    pre_ping: Switch = "off"
+    """Whether a connection is tried before a page gets it, which costs a round trip."""
+    jit: Jit = "server"
+    """Whether the server compiles long queries; `server` leaves it as the server has it set."""
+
     close: SessionClose = "with"
     """How an async session is closed: by `async with`, as people write it, which closes it in a task of its own and
     waits for that; or awaited in a `finally`, which needs no task. Sync sessions are always closed by `with`."""
 
     @property
-    def pool_capacity(self) -> int:
-        """The most connections that one engine opens."""
-        return self.pool_size + self.max_overflow
+    def pool_capacity(self) -> int | None:
+        """The most connections that one engine opens; None where it has no limit."""
+        return None if self.pool_class == "null" else self.pool_size + self.max_overflow
+
+    @property
+    def server_options(self) -> dict[str, str]:
+        """The server's settings for each of its connections, by name."""
+        timeout_ms = round(self.statement_timeout_s * 1000)
+        wanted = {"statement_timeout": str(timeout_ms) if timeout_ms else "", "jit": self.jit.replace("server", "")}
+        return {name: value for name, value in wanted.items() if value}

@@ -110,9 +110,7 @@ def _asyncpg_arguments(database: DatabaseUrl, settings: Settings) -> dict[str, A
 
 
 def _server_options(database: DatabaseUrl, settings: Settings) -> str:
-    if not settings.statement_timeout_s:
-        return database.options
-    return f"{database.options} -c statement_timeout={round(settings.statement_timeout_s * 1000)}".strip()
+    return " ".join(filter(None, (database.options, *(f"-c {n}={v}" for n, v in settings.server_options.items()))))
 
 
 def _cancel_abandoned_query(context: ExceptionContext) -> None:

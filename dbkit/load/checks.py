@@ -20,6 +20,7 @@ from dbkit.database.settings import PAGE_ENDS
 from dbkit.database.stacks import STACKS, find_stack, stacks_of
 from dbkit.errors import DbkitError, without_secrets
 from dbkit.load.page_class import is_page_class, workload_of, writes
+from dbkit.load.schedules import check_schedule
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser, classes_made
 from dbkit.output.writing import check_distinct, check_writable
 from dbkit.paging import is_async
@@ -57,6 +58,7 @@ def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[
         ):
             if is_given:
                 raise DbkitError(f"{flag} does not go with rounds; {advice}")
+    check_schedule(options, user_classes, in_rounds=in_rounds)
 
 
 def check_files(options: argparse.Namespace) -> None:

@@ -23,12 +23,13 @@ from dbkit.errors import DbkitError
 from dbkit.load.context import LoadContext
 from dbkit.load.locust_patches.rates import OpenTimes
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
-from dbkit.load.options import TestOptions
+from dbkit.load.options import TestOptions, database_of_variant
 from dbkit.load.page_class import PageClass
 from dbkit.load.pauses import Pauses
 from dbkit.load.processes import Processes
 from dbkit.load.progress import ScheduleProgress, ShowSlot, slot_progress
 from dbkit.load.reset import reset_pages
+from dbkit.load.schedules import slot_seconds
 from dbkit.measure.probes import Probe, start_all, stop_all
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,6 @@ CLOSED_MARGIN_S = 10
 """How much longer than the drain timeout a process may take to report."""
 CONNECT_TIMEOUT_S = 60
 """How long a slot's connections may take."""
-BETWEEN_SLOTS_S = 0.1
-"""About how long one class's users take to go and the next one's to come."""
 POLL_S = 0.005
 
 
@@ -62,6 +61,8 @@ class Conductor:
         self._context = context
         self._runner = cast(Any, context.environment.runner)
         self._page_classes: dict[str, PageClass] = {}
+        self._probes: dict[str, list[Probe]] = {}
+        """Those of each server, by the name of its database."""
         self._processes = Processes(self._runner)
         self._open_times = OpenTimes(context.environment.stats)
         context.environment.events.reset_stats.add_listener(lambda **_: self._open_times.forget())
@@ -81,9 +82,9 @@ class Conductor:
             return
         environment = self._context.environment
         # Locust's test begins with the first users
-        self._page_classes = self._context.page_classes(options, environment.user_classes, with_keys=False)
+        self._page_classes = self._context.page_classes_without_keys(options, environment.user_classes)
         self.planned = schedule.slots - schedule.bare_slots
-        slot_s = options.warm_up + options.slot_time + BETWEEN_SLOTS_S
+        slot_s = slot_seconds(max(load.users for load in options.users_to_compare), options)
         self.progress = ScheduleProgress(schedule.rounds, schedule.slots, slot_s, began_at_s=time.perf_counter())
         self.pauses.begin()
         try:
@@ -105,7 +106,7 @@ class Conductor:
         return self.slots
 
     def _run(self, planner: Planner, options: TestOptions, progress: ScheduleProgress, show: ShowSlot) -> None:
-        probes = self._make_probes()
+        self._probes.clear()
         latest: dict[tuple[int, Turn], Slot] = {}
         turns = next(planner, None)
         while turns is not None:
@@ -113,9 +114,9 @@ class Conductor:
                 progress.slots += len(turns.turns)
             slots = []
             for turn in turns.turns:
-                progress.begin_slot(turns.round, f"{turn.condition.user_class}{' (bare)' if turn.bare else ''}")
+                progress.begin_slot(turns.round, _words(turn, options))
                 show(progress)
-                slot = self._run_slot(turns.round, turn, options, progress, probes)
+                slot = self._run_slot(turns.round, turn, options, progress)
                 if turns.again:
                     latest[turns.round, turn].replaced = True
                 latest[turns.round, turn] = slot
@@ -143,31 +144,31 @@ class Conductor:
             f"every page of {page_class.name} failed in its first slot" + (f": {most.error}" if most else "")
         )
 
-    def _make_probes(self) -> list[Probe]:
-        server = ServerProcesses.find(self._context.database) if self._context.needs_database else None
-        return [ServerCpuProbe(server)] if server else []
+    def _probes_of(self, database: str) -> Sequence[Probe]:
+        """Those of the server with the database of that name."""
+        if database not in self._probes:
+            self._probes[database] = []
+            if self._context.needs_database:
+                server = ServerProcesses.find(self._context.database_named(database))
+                self._probes[database] += [ServerCpuProbe(server)] if server else []
+        return self._probes[database]
 
-    def _run_slot(
-        self,
-        round_number: int,
-        turn: Turn,
-        options: TestOptions,
-        progress: ScheduleProgress,
-        probes: Sequence[Probe],
-    ) -> Slot:
+    def _run_slot(self, round_number: int, turn: Turn, options: TestOptions, progress: ScheduleProgress) -> Slot:
         processes = self._processes
         page_class = self._page_classes[turn.condition.user_class]
         user_class = self._context.environment.user_classes_by_name[page_class.name]
-        users = turn.condition.load.count if turn.condition.load else 0
+        users = turn.condition.load.users if turn.condition.load else 0
+        database = database_of_variant(turn.condition.variant)
+        probes = self._probes_of(database)
         slot = Slot(len(self.slots), round_number, turn.condition, 0.0, bare=turn.bare)
         about = {
-            **{"slot": slot.number, "condition": turn.condition.key, "bare": turn.bare},
-            **{"user_class": page_class.name, "drain_timeout_s": options.drain_timeout},
+            **{"slot": slot.number, "condition": turn.condition.key, "variant": turn.condition.variant},
+            **{"user_class": page_class.name, "bare": turn.bare, "drain_timeout_s": options.drain_timeout},
         }
         processes.begin_slot(slot.number)
-        processes.ask(PARK)
+        processes.ask(PARK, about)
         if page_class.reset is not None:
-            reset_pages(self._context.database, page_class)
+            reset_pages(self._context.database_named(database), page_class)
         processes.have_users(users, user_class)
         processes.ask(CONNECT, about)
         # as long as a driver tries to connect; each connects as often as it must, all at once
@@ -204,6 +205,13 @@ class Conductor:
         if turn.bare:  # Locust gets no request
             return nullcontext()
         return self._open_times.counted(page_class.stack, page_class.request_name)
+
+
+def _words(turn: Turn, options: TestOptions) -> str:
+    """What a slot runs, as short as it can be in its test."""
+    condition = turn.condition
+    several = options.loads or options.vary
+    return f"{condition.key if several else condition.user_class}{' (bare)' if turn.bare else ''}"
 
 
 def _send(planner: Planner, slots: list[Slot]) -> Turns | None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,19 +21,22 @@ from locust.runners import MasterRunner, WorkerRunner
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dbkit.analysis.condition import Variant, variants
 from dbkit.analysis.plan import Schedule
 from dbkit.database.application import database_of
-from dbkit.database.engines import find_database
-from dbkit.database.server import check_server
+from dbkit.database.engines import DIRECT, find_database, named_database
+from dbkit.database.server import ServerInfo, check_server
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.load import verification
 from dbkit.load.gate import NO_SLOT, Gate
-from dbkit.load.options import TestOptions
+from dbkit.load.options import TestOptions, database_of_variant
 from dbkit.load.outbox import Outbox
 from dbkit.load.page_class import KeysOfWorkloads, PageClass, is_page_class, page_classes, request_names
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
+from dbkit.load.slot_setup import SlotSetup
+from dbkit.workload import PageCheck, Workload
 
 _contexts: WeakKeyDictionary[Environment, LoadContext] = WeakKeyDictionary()
 
@@ -39,12 +44,14 @@ _contexts: WeakKeyDictionary[Environment, LoadContext] = WeakKeyDictionary()
 class LoadTest:
     """What lasts for one test."""
 
-    def __init__(self, options: TestOptions, classes: dict[str, PageClass], chosen: int) -> None:
-        self.options = options
+    def __init__(self, setups: Mapping[Variant, SlotSetup], chosen: int) -> None:
+        self.setups = setups
+        """What users read with in the slots of each variant, and under `()` without any."""
+        self.options = setups[()].options
         """Its options, which the web form cannot change while it runs."""
-        self.page_classes = classes
+        self.page_classes = setups[()].page_classes
         """The chosen user classes that read pages, by name; the class picker may choose others for the next test."""
-        self.user_classes = {name: each.described() for name, each in classes.items()}
+        self.user_classes = {name: each.described() for name, each in self.page_classes.items()}
         """The same as tables name them."""
         self.chosen = chosen
         """How many user classes are chosen, also such that read no pages."""
@@ -84,9 +91,11 @@ class LoadContext:
         # out of the options before anything is sent or shown; a master's would also overwrite its workers'
         self._url: DatabaseUrl | None = vars(self.options).pop("database_url", None)
         self._verified: verification.Verified = {}
-        self._checked: set[str] = set()
-        """The names of the classes whose engines and pages have been checked."""
+        self._checked: set[tuple[str, Hashable]] = set()
+        """The classes whose engines and pages have been checked: their names, with the settings that bear on it."""
         self._test: LoadTest | None = None
+        self._slot: tuple[str | None, Variant] = (None, ())
+        """The key of the condition that is run, and its variant."""
         _contexts[environment] = self
 
     @property
@@ -94,6 +103,22 @@ class LoadContext:
         """The running test, or the last one."""
         assert self._test is not None, "no test has begun"
         return self._test
+
+    @property
+    def slot(self) -> SlotSetup:
+        """What the users of the present slot read with; without a schedule, those of the test."""
+        condition, variant = self._slot
+        return replace(self.test.setups[variant], condition=condition)
+
+    def begin_slot(self, condition: str, variant: Variant) -> None:
+        """The users of a slot are about to come; the first slot's before the test has begun in this process."""
+        self._slot = condition, variant
+
+    def use_settings(self) -> None:
+        """Read with the settings of the present slot. The users of the last one are gone."""
+        slot = self.slot
+        assert slot.database is not None
+        self.resources.use(slot.database, slot.options.settings)
 
     @property
     def resources(self) -> Resources:
@@ -118,6 +143,10 @@ class LoadContext:
             self._url = database_of(given[0]) if given else find_database()
         return self._url
 
+    def database_named(self, name: str) -> DatabaseUrl:
+        """The database of that name: see `dbkit.database.engines`. Raises DbkitError where none is to be had."""
+        return self.database if name == DIRECT else named_database(name)
+
     @property
     def needs_database(self) -> bool:
         """Whether this process or its children read pages. A master of separate workers may have no database."""
@@ -134,44 +163,92 @@ class LoadContext:
                 raise DbkitError(f"{resetting[0]} has a reset, which the master runs: give it --database-url too")
             return
         test_options = TestOptions.read(options)
-        chosen = list(self.page_classes(test_options, user_classes).values())
-        for page_class in chosen:
+        setups = self._setups(test_options, user_classes)
+        for page_class in setups[()].page_classes.values():
             verification.check_arguments(page_class)
-        resources = Resources(self.database, test_options.settings)
+        servers: dict[str, ServerInfo] = {}
+        for setup in [setups[()]] if len(setups) == 1 else list(setups.values())[1:]:
+            name = database_of_variant(setup.variant)
+            if name not in servers:
+                assert setup.database is not None
+                servers[name] = check_server(setup.database)
+            self._check_setup(setup, servers[name])
+
+    def _check_setup(self, setup: SlotSetup, server: ServerInfo) -> None:
+        """Check the classes with the settings of one variant."""
+        assert setup.database is not None
+        options, chosen = setup.options, list(setup.page_classes.values())
+        name = database_of_variant(setup.variant)
+        with_these = name, options.page_size, options.end, tuple(options.settings.server_options.items())
+        unchecked = [each for each in chosen if (each.name, with_these) not in self._checked]
+        resources = Resources(setup.database, options.settings)
         try:
-            self._check_with(resources, test_options, chosen)
+            for page_class in unchecked:
+                verification.check_database(page_class, resources, setup.database, server.identity)
+            verification.check_connections(
+                chosen,
+                resources,
+                options.settings,
+                server.connections_allowed,
+                processes=options.processes or 1,
+                users=self._most_users(options),
+                among=setup.words if options.loads or options.vary else "",
+            )
+            if unchecked:
+                if name != DIRECT:
+                    verification.check_keys(unchecked, setup.database, name, options.page_size)
+                is_forked = isinstance(self.environment.runner, WorkerRunner) and bool(options.processes)
+                self._verified = verification.verify(
+                    chosen,
+                    resources,
+                    self.options.verify_keys,
+                    options.seed,
+                    all_classes=not is_forked,
+                    known=self._verified,
+                    among=setup.words,
+                )
+                self._checked |= {(each.name, with_these) for each in chosen}
         finally:
             resources.close()
 
-    def _check_with(self, resources: Resources, options: TestOptions, chosen: list[PageClass]) -> None:
-        server = check_server(self.database)
-        unchecked = [each for each in chosen if each.name not in self._checked]
-        for page_class in unchecked:
-            verification.check_database(page_class, resources, self.database, server.identity)
-        verification.check_connections(
-            chosen,
-            resources,
-            options.settings,
-            server.connections_allowed,
-            processes=options.processes or 1,
-            users=(options.num_users or 1) if self.options.headless else None,
-        )
-        if unchecked:
-            is_forked = isinstance(self.environment.runner, WorkerRunner) and bool(options.processes)
-            self._verified |= verification.verify(
-                chosen, resources, self.options.verify_keys, options.seed, all_classes=not is_forked
+    def _most_users(self, options: TestOptions) -> int | None:
+        """How many users there can be at a time; None where nobody knows."""
+        if options.loads or self.options.headless:
+            return max(load.users for load in options.users_to_compare)
+        return None
+
+    def _setups(self, options: TestOptions, user_classes: Iterable[type[User]]) -> dict[Variant, SlotSetup]:
+        """What users read with without a variant, and in each. Raises DbkitError where keys cannot be found."""
+        user_classes = list(user_classes)
+        keys = KeysOfWorkloads(self.database if self.needs_database else None)
+        checks: dict[Workload, PageCheck] = {}
+        setups = {}
+        for variant in dict.fromkeys(((), *variants(options.variations))):
+            changed = options.of_variant(variant)
+            setups[variant] = SlotSetup(
+                condition=None,
+                variant=variant,
+                options=changed,
+                page_classes=self._page_classes(user_classes, changed, keys, checks),
+                database=self.database_named(database_of_variant(variant)) if self.needs_database else None,
             )
-            self._checked |= {each.name for each in chosen}
+        return setups
 
-    def page_classes(
-        self, options: TestOptions, user_classes: Iterable[type[User]], *, with_keys: bool = True
+    def page_classes_without_keys(
+        self, options: TestOptions, user_classes: Iterable[type[User]]
     ) -> dict[str, PageClass]:
-        """Those of the classes that read pages, by name, with keys where this process needs the database.
+        """Those of the classes that read pages, by name."""
+        return self._page_classes(user_classes, options, KeysOfWorkloads(None), {})
 
-        Raises DbkitError where keys cannot be found.
-        """
-        keys = KeysOfWorkloads(self.database if with_keys and self.needs_database else None, options.page_size)
-        return page_classes(user_classes, request_names(self._classes), options.end, keys)
+    def _page_classes(
+        self,
+        user_classes: Iterable[type[User]],
+        options: TestOptions,
+        keys: KeysOfWorkloads,
+        checks: dict[Workload, PageCheck],
+    ) -> dict[str, PageClass]:
+        find_keys = partial(keys.of, page_size=options.page_size)
+        return page_classes(user_classes, request_names(self._classes), options.end, find_keys, checks)
 
     @property
     def _classes(self) -> list[Any]:
@@ -179,20 +256,25 @@ class LoadContext:
         available = self.environment.available_user_classes
         return list(available.values() if available else self.environment.user_classes)
 
-    def begin_test(self) -> None:
-        """Forget the last test; where pages are read, take the options and the keys as they are now."""
+    def begin_test(self, *, in_slots: bool) -> None:
+        """Forget the last test; where pages are read, take the options and the keys as they are now.
+
+        `in_slots` says whether a schedule runs; the first slot may have been announced by then. Raises DbkitError where
+        keys or a database cannot be found.
+        """
         self.checked.wait()
         self.recorder.clear()
-        options = TestOptions.read(self.options)
-        classes = self.page_classes(options, self.environment.user_classes)
-        for page_class in classes.values():
-            if page_class.workload is not None and page_class.check is not None and not page_class.writes:
+        setups = self._setups(TestOptions.read(self.options), self.environment.user_classes)
+        for page_class in setups[()].page_classes.values():  # their checks are those of all variants
+            if page_class.workload is not None and not page_class.writes:
                 for key, rendered in self._verified.get(page_class.workload, {}).items():
                     page_class.check.know(key, rendered)
-        self._test = test = LoadTest(options, classes, len(self.environment.user_classes))
+        if not in_slots:
+            self._slot = None, ()
+        self._test = test = LoadTest(setups, len(self.environment.user_classes))
         test.planned_s = None if self.environment.shape_class else self.options.run_time
         if not isinstance(self.environment.runner, MasterRunner):
-            test.resources = Resources(self.database, options.settings)
+            test.resources = Resources(self.database, test.options.settings)
             self.outbox.open()
 
     def reset_figures(self) -> None:

@@ -4,7 +4,7 @@ The conductor sends each step, and the workers answer. A single process sends th
 """
 
 PARK = "dbkit_slot_park"
-"""To the workers: let users wait before the gate."""
+"""To the workers: a slot begins; let its users wait before the gate. The condition and its settings come with this."""
 CONNECT = "dbkit_slot_connect"
 """To the workers: open the connections of the slot's users."""
 OPEN = "dbkit_slot_open"
@@ -17,7 +17,7 @@ CLOSE = "dbkit_slot_close"
 CONNECTED = "dbkit_slot_connected"
 """To the conductor: the connections are open, or cannot be opened."""
 ENOUGH = "dbkit_slot_enough"
-"""To the conductor: each user has read `dbkit.load.worker.PAGES_A_USER` pages."""
+"""To the conductor: users have read pages enough, as `dbkit.load.worker` has it."""
 CLOSED = "dbkit_slot_closed"
 """To the conductor: nothing is in flight any more, and the report was sent before this."""
 

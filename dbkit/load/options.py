@@ -8,13 +8,16 @@ posted from the web form to `dbkit.load.web.form`.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from locust.argument_parser import LocustArgumentParser
 
+from dbkit.analysis.condition import Users, Variant, Variation
 from dbkit.cli import options
-from dbkit.database.settings import PageEnd, SessionClose, Settings
+from dbkit.cli.variations import read_ladder
+from dbkit.database.engines import DIRECT
+from dbkit.database.settings import Jit, PageEnd, PoolClass, SessionClose, Settings, Switch
 
 REPORTED_OPTIONS = (
     "num_users",
@@ -22,6 +25,15 @@ REPORTED_OPTIONS = (
     "processes",
 )
 """The options that a result names, because they bear on its figures."""
+
+
+DATABASE = "database"
+"""The setting that is no option: by which name the database is known."""
+
+
+def database_of_variant(variant: Variant) -> str:
+    """The name of the database that is read in a slot of that variant."""
+    return dict(variant).get(DATABASE, DIRECT)
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -51,6 +63,14 @@ class TestOptions:
     statement_timeout: float
     end: PageEnd
     session_close: SessionClose
+    pool_class: PoolClass
+    pre_ping: Switch
+    jit: Jit
+    loads: str
+    """See `users_to_compare`."""
+    vary: str
+    """See `variations`."""
+    budget: float
     rounds: int
     slot_time: float
     max_slot_time: float
@@ -63,6 +83,22 @@ class TestOptions:
     def read(cls, namespace: argparse.Namespace) -> TestOptions:
         """The options as they are in `namespace` now."""
         return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
+
+    @property
+    def users_to_compare(self) -> tuple[Users, ...]:
+        """The loads of `--loads`, or that of `-u`."""
+        counts = read_ladder(self.loads) if self.loads else (self.num_users or 1,)
+        return tuple(Users(count) for count in counts)
+
+    @property
+    def variations(self) -> tuple[Variation, ...]:
+        """The settings that vary."""
+        return options.read_variations_of(self.vary)
+
+    def of_variant(self, variant: Variant) -> TestOptions:
+        """The options in a slot of that variant."""
+        values = {name.replace("-", "_"): options.VARYING[name](text) for name, text in variant if name != DATABASE}
+        return replace(self, **values)
 
     @property
     def settings(self) -> Settings:

@@ -121,31 +121,35 @@ def request_names(user_classes: Iterable[Any]) -> dict[str, str]:
 class KeysOfWorkloads:
     """The keys of workloads, each found once in `database`; none at all where that is None."""
 
-    def __init__(self, database: DatabaseUrl | None, page_size: int) -> None:
+    def __init__(self, database: DatabaseUrl | None) -> None:
         self._database = database
-        self._page_size = page_size
-        self._keys: dict[Workload, list[Key]] = {}
+        self._keys: dict[tuple[Workload, int], list[Key]] = {}
 
-    def of(self, workload: Workload | None) -> list[Key]:
+    def of(self, workload: Workload | None, page_size: int) -> list[Key]:
         """The keys of a workload, empty without one. Raises DbkitError where they cannot be found."""
         if workload is None or self._database is None:
             return []
-        if workload not in self._keys:
-            self._keys[workload] = workload.find_keys(self._database, self._page_size)
-        return self._keys[workload]
+        if (workload, page_size) not in self._keys:
+            self._keys[workload, page_size] = workload.find_keys(self._database, page_size)
+        return self._keys[workload, page_size]
 
 
 def page_classes(
-    user_classes: Iterable[type[User]], names: Mapping[str, str], end: PageEnd, keys: KeysOfWorkloads
+    user_classes: Iterable[type[User]],
+    names: Mapping[str, str],
+    end: PageEnd,
+    find_keys: Callable[[Workload | None], list[Key]],
+    checks: dict[Workload, PageCheck],
 ) -> dict[str, PageClass]:
-    """Those of the classes that read pages, by name. Raises DbkitError where keys cannot be found."""
+    """Those of the classes that read pages, by name; `checks` are taken and kept, as all must give the same pages.
+
+    Raises DbkitError where keys cannot be found.
+    """
     made: dict[str, PageClass] = {}
-    checks: dict[Workload, PageCheck] = {}
     for each in user_classes:
         if is_page_class(each):
             workload = workload_of(each)
-            made[each.__name__] = page_class = PageClass(each, end, keys.of(workload), names[each.__name__])
+            made[each.__name__] = page_class = PageClass(each, end, find_keys(workload), names[each.__name__])
             if workload is not None and not page_class.writes:
-                # all classes of a workload must give the same pages
                 page_class.check = checks.setdefault(workload, page_class.check)
     return made

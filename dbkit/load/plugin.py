@@ -21,7 +21,7 @@ from dbkit.errors import DbkitError
 from dbkit.load import worker_reports
 from dbkit.load.checks import check_files, check_together
 from dbkit.load.conductor import Conductor
-from dbkit.load.context import context_of
+from dbkit.load.context import LoadContext, context_of
 from dbkit.load.locust_patches.csv_writer import track_csv_writer
 from dbkit.load.locust_patches.one_stop import stop_once_at_a_time
 from dbkit.load.locust_patches.percentiles import use_significant_digits
@@ -98,25 +98,25 @@ def _on_init(environment: Environment, **_: Any) -> None:
 
 def _on_test_start(environment: Environment, **_: Any) -> None:
     context = context_of(environment)
-    if isinstance(environment.shape_class, Rounds):
+    in_slots = isinstance(environment.shape_class, Rounds)
+    if in_slots:
         context.gate.close()  # until its first slot, also for a worker that joins during one
-    context.begin_test()
-    if not isinstance(environment.runner, WorkerRunner) and not isinstance(environment.shape_class, Rounds):
-        _reset_pages(environment)
-
-
-def _reset_pages(environment: Environment) -> None:
-    """In rounds the conductor does it before each slot."""
-    context = context_of(environment)
     try:
-        for page_class in context.test.page_classes.values():
-            if page_class.reset is not None:
-                reset_pages(context.database, page_class)
+        context.begin_test(in_slots=in_slots)
+        if not isinstance(environment.runner, WorkerRunner) and not in_slots:
+            _reset_pages(context)
     except DbkitError as mistake:
         logger.error("%s", mistake)
         environment.process_exit_code = 2
         assert environment.runner is not None
         gevent.spawn(environment.runner.quit)
+
+
+def _reset_pages(context: LoadContext) -> None:
+    """In rounds the conductor does it before each slot."""
+    for page_class in context.test.page_classes.values():
+        if page_class.reset is not None:
+            reset_pages(context.database, page_class)
 
 
 def _reset_figures(environment: Environment) -> None:

@@ -17,11 +17,10 @@ from locust import User
 from locust.runners import MasterRunner
 
 from dbkit.load.messages import CLOSED, CONNECTED, ENOUGH
+from dbkit.load.schedules import USERS_A_SECOND
 
 logger = logging.getLogger(__name__)
 
-USERS_A_SECOND = 100
-"""How fast users are spawned: as fast as Locust does without a warning."""
 USERS_TIMEOUT_S = 60
 """How long all of a slot's users may take to be there, or to be gone."""
 POLL_S = 0.005

@@ -1,7 +1,7 @@
 """What the page users of one process share during one test: lanes.
 
-Lanes are made at first use, so that a process opens no pool that it does not need, and never before a fork; all are
-closed when the test stops. Whose turn it is to read is left to `dbkit.load.gate`.
+Lanes are made at first use, so that a process opens no pool that it does not need, and never before a fork. They are
+closed when the test stops, or before a slot with other settings. Whose turn it is to read is left to `dbkit.load.gate`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -40,7 +41,8 @@ class Resources:
 
     def __init__(self, database: DatabaseUrl, settings: Settings) -> None:
         self.users_made: Counter[str] = Counter()
-        """How many users of each class this process has made during the test."""
+        """How many users of each condition this process has made during the test, by its key; without a schedule, of
+        each class."""
         self._database = database
         self._settings = settings
         self._lanes: dict[Hashable, GreenletLane | LoopLane | ThreadLane] = {}
@@ -58,6 +60,23 @@ class Resources:
     def key_of(page_class: PageClass) -> Hashable:
         """What classes that share a lane have in common."""
         return page_class.stack, id(page_class.engine), page_class.end == "autocommit"
+
+    def use(self, database: DatabaseUrl, settings: Settings) -> None:
+        """Make lanes of these from now on, and close those of others: their pools would hold connections for nothing.
+
+        No user may be reading any more.
+        """
+        if (database, settings) == (self._database, self._settings):
+            return
+        self._database, self._settings = database, settings
+        lanes, self._lanes = self._lanes, {}
+        self._engines_in_use.clear()
+        for lane in lanes.values():
+            if not isinstance(lane, LoopLane):
+                lane.close()
+        in_loop = [lane for lane in lanes.values() if isinstance(lane, LoopLane)]
+        if in_loop and self._loop_thread is not None:
+            self._loop_thread.run(partial(_dispose, in_loop))
 
     def close(self) -> None:
         """Cancel what still runs and close all connections. No user may be reading any more."""
@@ -103,15 +122,17 @@ class Resources:
         return engine
 
     async def _close_loop_lanes(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                for lane in self._lanes.values():
-                    if isinstance(lane, LoopLane):
-                        await lane.dispose()
-        except TimeoutError:
-            logger.warning(
-                "the server did not let its connections be closed in %s s; they are left to it", CLOSE_TIMEOUT_S
-            )
+        await _dispose([lane for lane in self._lanes.values() if isinstance(lane, LoopLane)])
+
+
+async def _dispose(lanes: Sequence[LoopLane]) -> None:
+    """Close the connections of lanes, in their loop."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            for lane in lanes:
+                await lane.dispose()
+    except TimeoutError:
+        logger.warning("the server did not let its connections be closed in %s s; they are left to it", CLOSE_TIMEOUT_S)
 
 
 def _sync(engine: Engine | AsyncEngine) -> Engine:

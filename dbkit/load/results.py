@@ -78,6 +78,7 @@ class Results:
                 end=test.options.end,
                 reference=test.options.reference or None,
                 workloads=self._workloads(),
+                variations=test.options.variations,
             )
         else:
             self._noting_users = gevent.spawn(self._note_users)
@@ -140,6 +141,7 @@ class Results:
                 measured_on=self._describe(),
                 reference=test.options.reference or None,
                 workloads=self._workloads(),
+                variations=test.options.variations,
             )
         self._add_failures(result)
         result.warnings += _reasons_of_failures(result)

@@ -1,12 +1,12 @@
-"""Rounds: every user class alone for one slot, in random order, again and again, as a Locust shape.
+"""Rounds: every condition alone for one slot, in random order, again and again, as a Locust shape.
 
 A locustfile takes part by one class:
 
     class Compare(Rounds):
         '''One class at a time.'''
 
-All slots run inside one `tick()`: ticks a second apart would cut pages and mix slots. What is run is planned by
-`dbkit.analysis.plan`, and run by `dbkit.load.conductor`.
+All slots run inside one `tick()`: ticks a second apart would cut pages and mix slots. Which conditions there are is in
+`dbkit.load.schedules`; what is run is planned by `dbkit.analysis.plan`, and run by `dbkit.load.conductor`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ import logging
 
 from locust import LoadTestShape
 
-from dbkit.analysis.condition import Condition, Users
 from dbkit.analysis.plan import Schedule, rounds
 from dbkit.load.context import context_of
 from dbkit.load.options import TestOptions
+from dbkit.load.schedules import conditions_of
 
 
 class Rounds(LoadTestShape):
-    """Isolated, interleaved slots: by `-u`, `--rounds`, `--slot-time`, `--warm-up` and the classes chosen."""
+    """Isolated, interleaved slots: by the classes chosen, `-u` or `--loads`, `--vary`, `--rounds` and the times."""
 
     abstract = True
     use_common_options = True
 
     def schedule(self, user_classes: list[str], options: TestOptions) -> Schedule:
         """What the test runs. Override it to run something else in slots."""
-        load = Users(options.num_users or 1)
-        conditions = [Condition(name, load) for name in user_classes]
+        conditions = conditions_of(user_classes, options)
         return rounds(conditions, options.rounds, options.seed, calibrate=options.calibrate)
 
     def tick(self) -> None:

@@ -76,16 +76,18 @@ class PageUser(User):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.load_context = context_of(environment)
-        self.page_class = self.load_context.test.page_classes[type(self).__name__]
+        slot = self.load_context.slot
+        self.page_class = slot.page_classes[type(self).__name__]
         self.resources = self.load_context.resources
-        self.options = self.load_context.test.options
-        number = self.resources.users_made[type(self).__name__]
-        self.resources.users_made[type(self).__name__] += 1
+        self.options = slot.options
+        condition = slot.condition or type(self).__name__
+        number = self.resources.users_made[condition]
+        self.resources.users_made[condition] += 1
         runner: Any = environment.runner
         self._seed = f"{self.options.seed}/{runner.worker_index}/{number}"
         self._waits = random.Random(f"{self._seed}/waits")
         self.keys = self._choose_keys()
-        """The keys of the pages to read. The n-th users of all classes of a workload read the same ones."""
+        """The keys of the pages to read. The n-th users of all conditions of a workload read the same ones."""
         self.pages_asked = 0
         """See `dbkit.load.stint.Reader`."""
         self._next_key: Key | None = None

@@ -90,10 +90,12 @@ def check_connections(
     *,
     processes: int,
     users: int | None,
+    among: str,
 ) -> None:
     """Raise DbkitError where the pools together could open more connections than the `allowed` ones.
 
-    `users` is how many there can be; None where nobody knows. A pool without a limit opens one for each.
+    `users` is how many there can be; None where nobody knows. A pool without a limit opens one for each. `among` are
+    the settings that vary, where the test has several conditions.
     """
     pools = {resources.key_of(each): each for each in page_classes}
     needed = 0
@@ -107,11 +109,24 @@ def check_connections(
         of_all = users or 0 if capacity is None else processes * capacity
         needed += of_all if users is None else min(of_all, users)
     if needed > allowed:
+        limit = "without limit" if settings.pool_capacity is None else f"{settings.pool_size} + {settings.max_overflow}"
+        condition = ", ".join(filter(None, (among, "" if users is None else f"{users} users")))
+        where = f"with {condition} " if among else ""
         raise DbkitError(
-            f"the pools could open {needed} connections ({processes} processes, {len(pools)} pools in each, dbkit's own"
-            f" of {settings.pool_size} + {settings.max_overflow}), but the server allows {allowed};"
-            " lower --pool-size or --max-overflow, choose classes of fewer stacks, or raise max_connections"
+            f"{where}the pools could open {needed} connections ({processes} processes, {len(pools)} pools in each,"
+            f" dbkit's own of {limit}), but the server allows {allowed}; lower --pool-size or --max-overflow,"
+            " take fewer users, choose classes of fewer stacks, or raise max_connections"
         )
+
+
+def check_keys(page_classes: Iterable[PageClass], database: DatabaseUrl, name: str, page_size: int) -> None:
+    """Raise DbkitError unless another database, of that name, has the same keys: then pages can be compared."""
+    for workload, keys in {each.workload: each.keys for each in page_classes if each.workload}.items():
+        if workload.find_keys(database, page_size) != keys:
+            raise DbkitError(
+                f"the keys of workload {workload.name!r} in database={name} are not those of database=direct, so that"
+                " pages cannot be compared; give both the same rows"
+            )
 
 
 def keys_to_verify(keys: list[Key], count: int, seed: int) -> list[Key]:
@@ -125,14 +140,21 @@ def keys_to_verify(keys: list[Key], count: int, seed: int) -> list[Key]:
 
 
 def verify(
-    page_classes: Iterable[PageClass], resources: Resources, count: int, seed: int, *, all_classes: bool
+    page_classes: Iterable[PageClass],
+    resources: Resources,
+    count: int,
+    seed: int,
+    *,
+    all_classes: bool,
+    known: Verified,
+    among: str,
 ) -> Verified:
-    """Read `count` keys of each workload by every class, or by one class alone; return the pages.
+    """Read `count` keys of each workload by every class, or by one class alone; return the pages with those `known`.
 
     It leaves out workloads that are checked in another way, or not at all. Raises DbkitError where a page fails, cannot
-    be compared, or differs between two classes.
+    be compared, differs between two classes, or, `among` settings that vary, from the known page of its key.
     """
-    verified: Verified = {}
+    verified = dict(known)
     if not count:
         return verified
     chosen = [each for each in page_classes if each.workload is not None and each.function is not None]
@@ -144,10 +166,17 @@ def verify(
         assert workload is not None
         keys = keys_to_verify(first.keys, count, seed)
         pages = {key: _read(first, resources, key) for key in keys}
+        before = known.get(workload, {})
+        for key in before.keys() & pages.keys():
+            if (found := difference(before[key], pages[key])) is not None:
+                raise DbkitError(
+                    f"pages differ: of key {shown(plain_key(key))} with {among or 'these settings'} and with others,"
+                    f" {found}; they must be alike"
+                )
         for other in members[1:] if all_classes else []:
             for key in keys:
                 _compare(first, other, key, pages[key], _read(other, resources, key))
-        verified[workload] = pages
+        verified[workload] = before | pages
     return verified
 
 

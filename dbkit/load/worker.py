@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 PAGES_A_USER = 3
 """How many pages each user is to read in the measured time, or the slot grows."""
+PLENTY_A_USER = 10
+"""With so many pages a user on average it does not grow: some may wait for ever for a connection of a small pool."""
 POLL_S = 0.02
 
 
@@ -37,6 +39,8 @@ class SlotReader:
         self._probes: list[Probe] = []
         """Those that are reading; empty where nothing is measured."""
         self._waiting: gevent.Greenlet | None = None
+        self._slot: int | None = None
+        """The number of the slot that this process takes part in; one that joins during a slot waits for the next."""
         self._runner.register_message(PARK, self._park)
         self._runner.register_message(CONNECT, self._connect)
         self._runner.register_message(OPEN, self._open)
@@ -44,8 +48,11 @@ class SlotReader:
         self._runner.register_message(CLOSE, self._close)
         context.environment.events.test_stop.add_listener(self._stop_measuring)
 
-    def _park(self, **_: Any) -> None:
+    def _park(self, msg: Any, **_: Any) -> None:
         self._context.gate.close()
+        self._slot = msg.data["slot"]
+        variant = tuple((name, value) for name, value in msg.data["variant"])
+        self._context.begin_slot(msg.data["condition"], variant)
 
     def _connect(self, msg: Any, **_: Any) -> None:
         # in a greenlet, as Locust handles one message at a time
@@ -54,18 +61,24 @@ class SlotReader:
     def _open_connections(self, user_class: str, slot: int) -> None:
         users = self._runner.user_count
         try:
-            if users:
-                self._lane(user_class).open_connections(users)
+            if slot == self._slot and self._context.reads_pages:
+                self._context.use_settings()
+                if users:
+                    self._lane(user_class).open_connections(users)
         except Exception as error:  # pages will fail by themselves, and be counted
             logger.warning("connections could not be opened before a slot: %s", PageFailure.of(error))
         self._answer(CONNECTED, slot)
 
     def _open(self, msg: Any, **_: Any) -> None:
-        self._context.gate.open(Window(msg.data["slot"], msg.data["condition"], bare=msg.data["bare"]))
+        if msg.data["slot"] == self._slot:
+            self._context.gate.open(Window(msg.data["slot"], msg.data["condition"], bare=msg.data["bare"]))
 
     def _measure(self, msg: Any, **_: Any) -> None:
         if not self._context.reads_pages:
             return  # this process joins during the slot, and has no users yet
+        if msg.data["slot"] != self._slot:  # nor will it read with those that have come in the meantime
+            self._answer(ENOUGH, msg.data["slot"])
+            return
         lane = self._lane(msg.data["user_class"])
         self._probes = [LagProbe(lane.measure_lag), *(make_probe() for make_probe in PROCESS_PROBES)]
         start_all(self._probes)
@@ -73,10 +86,10 @@ class SlotReader:
         self._waiting = gevent.spawn(self._wait_until_enough, msg.data["slot"])
 
     def _lane(self, user_class: str) -> Lane:
-        return self._context.resources.lane(self._context.test.page_classes[user_class])
+        return self._context.resources.lane(self._context.slot.page_classes[user_class])
 
     def _wait_until_enough(self, slot: int) -> None:
-        while self._users_short():
+        while self._users_short() and not self._pages_are_plenty():
             gevent.sleep(POLL_S)
         self._answer(ENOUGH, slot)
 
@@ -109,6 +122,13 @@ class SlotReader:
 
     def _users_short(self) -> int:
         """How many users have read fewer than `PAGES_A_USER` pages in the measured time of the slot so far."""
+        return sum(pages < PAGES_A_USER for pages in self._pages_of_users())
+
+    def _pages_are_plenty(self) -> bool:
+        pages = self._pages_of_users()
+        return sum(pages) >= PLENTY_A_USER * len(pages)
+
+    def _pages_of_users(self) -> list[int]:
+        """How many pages each user has read in the measured time of the slot so far."""
         # one that has just ended has lost its arguments
-        users = [greenlet.args[0] for greenlet in self._runner.user_greenlets if greenlet.args]
-        return sum(user.pages_asked < PAGES_A_USER for user in users)
+        return [greenlet.args[0].pages_asked for greenlet in self._runner.user_greenlets if greenlet.args]

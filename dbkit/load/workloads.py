@@ -30,7 +30,12 @@ def _pages(classes: Sequence[PageClass], options: TestOptions) -> str:
     workload, keys = classes[0].workload, classes[0].keys
     if workload is None:
         return "whatever its tasks read"
-    described = workload.describe(len(keys), options.page_size) if keys else "keys that the workers find"
+    sizes = dict.fromkeys([options.page_size])
+    for variation in options.variations:
+        if variation.name == "page-size":
+            sizes = dict.fromkeys(map(int, variation.values))
+    several = dict.fromkeys(workload.describe(len(keys), size) for size in sizes)
+    described = " or ".join(several) if keys else "keys that the workers find"
     first = " of first pages" if workload.follows else ""
     return f"{described}{first}, {options.page_order} order"
 

@@ -34,9 +34,19 @@ DOCUMENTED: dict[str, tuple[Column, ...]] = {
 
 
 def file_columns(record: type[ClassRow] | type[SlotRow], rows: Sequence[PageFigures]) -> list[str]:
-    """The names of the columns of a CSV file; with `condition` only where it says more than the class."""
+    """The names of the columns of a CSV file; with `condition` only where it says more than the class.
+
+    After `users` come the settings that vary, by their names.
+    """
     needs_condition = any(row.label != row.user_class for row in rows)
-    return [column.name for column in columns(record) if column.name != "condition" or needs_condition]
+    names = [column.name for column in columns(record) if column.name != "condition" or needs_condition]
+    after_users = names.index("users") + 1
+    return [*names[:after_users], *sorted({name for row in rows for name in row.settings}), *names[after_users:]]
+
+
+def file_value(row: PageFigures, name: str) -> object:
+    """What a CSV file has in a column of `file_columns`."""
+    return row.settings.get(name, "") if name not in row.__struct_fields__ else getattr(row, name)
 
 
 def cost_groups(rows: Sequence[ClassRow]) -> dict[str, list[Column]]:

@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dbkit.analysis.columns import Group
-from dbkit.analysis.formats import harness_share, limit, number, ratio
+from dbkit.analysis.formats import harness_share, limit, number
 from dbkit.analysis.parts import Part, parts
 from dbkit.analysis.records import table_columns
 from dbkit.analysis.result import Result
+from dbkit.analysis.varied import value
 from dbkit.output.columns import BY_NAME, COSTS
 from dbkit.output.terminal import output_console
 
@@ -80,24 +81,19 @@ def _print_tables(part: Part, console: Console) -> None:
     for columns in (_speeds(part), _reasons(part)):
         # a run of several classes at once does not know what CPU each took, nor what bound it
         known = [column for column in columns if any(column.cells)]
-        for table in _tables(known, console.width):
+        for table in _tables(known, 1 + len(part.varied), console.width):
             console.print(table, crop=False)
             console.print()
 
 
 def _speeds(part: Part) -> list[Column]:
     rows = part.strategies
-    on_pages = {verdict.label: verdict for verdict in part.verdicts if verdict.quantity == "pages_per_s"}
     cut_off = any(row.unfinished for row in rows)
-    reference = part.reference_label
-    ratios = Column(
-        f"× {reference}",
-        ["reference" if name == reference else ratio(on_pages.get(name)) for name in _names(part)],
-    )
+    ratios = [(each.reference.label, [each.cell(row) for row in rows]) for each in part.comparisons_shown]
     return [
-        _classes(part),
+        *_conditions(part),
         _figures(part, "pages_per_s"),
-        *([ratios] if reference else []),
+        *(Column(f"× {reference}", cells) for reference, cells in ratios),
         *(_figures(part, column.name) for column in table_columns(Group.RESPONSE) if column.terminal),
         Column(BY_NAME["failures"].terminal, [str(row.failures) for row in rows]),
         Column(BY_NAME["unfinished"].terminal, [str(row.unfinished) if cut_off else "" for row in rows]),
@@ -106,31 +102,33 @@ def _speeds(part: Part) -> list[Column]:
 
 
 def _reasons(part: Part) -> list[Column]:
-    return [_classes(part), *(_figures(part, name) for name in WHY_COLUMNS.values())]
+    return [*_conditions(part), *(_figures(part, name) for name in WHY_COLUMNS.values())]
 
 
 def _figures(part: Part, name: str) -> Column:
     return Column(BY_NAME[name].terminal, [number(getattr(row, name)) for row in part.strategies])
 
 
-def _classes(part: Part) -> Column:
-    return Column(BY_NAME["user_class"].heading, _names(part), "left")
+def _conditions(part: Part) -> list[Column]:
+    """What each row is of: its class, and what else varies."""
+    rows = part.strategies
+    return [
+        Column(BY_NAME["user_class"].heading, [row.user_class for row in rows], "left"),
+        *(Column(heading, [value(row, heading) for row in rows]) for heading in part.varied),
+    ]
 
 
-def _names(part: Part) -> list[str]:
-    return [row.label for row in part.strategies]
+def _tables(columns: Sequence[Column], names: int, width: int) -> Iterator[Table]:
+    """All columns, in one table where the width allows, else continued in further ones; the `names` first are in each.
 
-
-def _tables(columns: Sequence[Column], width: int) -> Iterator[Table]:
-    """All columns, in one table where the width allows, else continued in further ones; the first stands in each.
-
-    Nothing is ever cut or wrapped: where the first and one other are wider together, the table is.
+    Nothing is ever cut or wrapped: where these and one other are wider together, the table is.
     """
-    first, *others = columns
+    first, others = columns[:names], columns[names:]
+    width_of_names = sum(column.width for column in first) + GAP * (names - 1)
     while others:
-        widths = list(accumulate((GAP + column.width for column in others), initial=first.width))
+        widths = list(accumulate((GAP + column.width for column in others), initial=width_of_names))
         fitting = max(sum(each <= width for each in widths[1:]), 1)
-        yield _table([first, *others[:fitting]], widths[fitting])
+        yield _table([*first, *others[:fitting]], widths[fitting])
         others = others[fitting:]
 
 

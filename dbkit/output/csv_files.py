@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dbkit.analysis.records import ClassRow, PageFigures, SlotRow
 from dbkit.analysis.result import Result
 from dbkit.analysis.rows import SIGNIFICANT_DIGITS
-from dbkit.output.columns import file_columns
+from dbkit.output.columns import file_columns, file_value
 from dbkit.output.writing import write_text
 
 FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\n")
@@ -52,5 +52,5 @@ def _table(record: type[ClassRow] | type[SlotRow], rows: Sequence[PageFigures]) 
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow(cell(getattr(row, name)) for name in names)
+        writer.writerow(cell(file_value(row, name)) for name in names)
     return text.getvalue()

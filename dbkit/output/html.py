@@ -18,7 +18,7 @@ from dbkit.analysis.result import Result
 from dbkit.output.columns import file_columns
 from dbkit.output.looks import Look, looks
 from dbkit.output.markdown import facts
-from dbkit.output.view import CHARTED_OF_SLOTS, source, templates
+from dbkit.output.view import CHARTED_OF_LADDERS, CHARTED_OF_SLOTS, source, templates
 
 MOST_SLOTS = 1500
 """With more than these the file leaves out their table and draws every few of them, so that it stays below 6 MB."""
@@ -60,11 +60,14 @@ def _charted(part: Part, class_looks: dict[str, Look], every_nth_slot: int) -> d
     """What charts show of one workload."""
     rows = [*part.strategies, *part.slots]
     # their order is random in each round, so that every class keeps about its share
-    slots = [[getattr(row, name) for name in CHARTED_OF_SLOTS] for row in part.slots[::every_nth_slot]]
+    charted = part.charted(part.slots)[::every_nth_slot]
+    of_load = {row.condition for row in part.charted(rows)}
     return {
         "looks": {row.condition: class_looks[row.condition] for row in rows},
-        "strategies": to_builtins(part.strategies),
-        "verdicts": to_builtins(part.verdicts),
-        "against_fastest": to_builtins(part.against_fastest),
-        "slots": slots,
+        "ladder": to_builtins(part.ladder),
+        "all": [{name: getattr(row, name) for name in CHARTED_OF_LADDERS} for row in part.strategies],
+        "strategies": to_builtins(part.charted(part.strategies)),
+        "verdicts": to_builtins([each for each in part.verdicts if each.condition in of_load]),
+        "against_fastest": to_builtins([each for each in part.against_fastest if each.condition in of_load]),
+        "slots": [[getattr(row, name) for name in CHARTED_OF_SLOTS] for row in charted],
     }

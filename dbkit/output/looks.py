@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from dbkit.analysis.records import PageFigures
 from dbkit.analysis.slot import UserClass
+from dbkit.analysis.varied import line
 
 
 class Look(TypedDict):
@@ -20,6 +21,8 @@ class Look(TypedDict):
 
     label: str
     """What it is called."""
+    line: str
+    """What its line is called, which it shares with other loads."""
     strategy: str
     stack: str
     color: str
@@ -60,8 +63,8 @@ def looks(rows: Sequence[PageFigures], expected: Iterable[UserClass] = ()) -> di
 
     dbkit's own strategies and stacks look the same in every run. Others need no entry here: they get what is left, in
     order of their names, colours that no strategy of the run has first. Where nothing is left colours and markers come
-    again in other pairs. Where several conditions of a workload have the same strategy and stack the second, by its
-    key, has another line.
+    again in other pairs. Where several classes or settings of a workload have the same strategy and stack the second,
+    by its name, has another line. Conditions that differ in their load alone look the same.
 
     While a test runs, classes that are `expected` keep their looks until they have rows.
     """
@@ -71,21 +74,22 @@ def looks(rows: Sequence[PageFigures], expected: Iterable[UserClass] = ()) -> di
     stack_places = _places({each.stack for each in names}, _DASHES)
     twins: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
     for row in rows:
-        twins[row.workload, row.strategy, row.stack].add(row.condition)
+        twins[row.workload, row.strategy, row.stack].add(line(row))
     found: dict[str, Look] = {}
     for row in rows:
-        twin = sorted(twins[row.workload, row.strategy, row.stack]).index(row.condition)
-        line = stack_places[row.stack] + twin * len(stack_places)
+        twin = sorted(twins[row.workload, row.strategy, row.stack]).index(line(row))
+        dash = stack_places[row.stack] + twin * len(stack_places)
         place = strategy_places[row.strategy]
         symbol, glyph = _MARKERS[place % len(_MARKERS)]
         found[row.condition] = {
             "label": row.label,
+            "line": line(row),
             "strategy": row.strategy,
             "stack": row.stack,
             "color": colors[place % len(colors)],
             "symbol": symbol,
             "glyph": glyph,
-            "dash": dashes[line % len(dashes)],
+            "dash": dashes[dash % len(dashes)],
         }
     return found
 

@@ -14,6 +14,9 @@ from dbkit.analysis.parts import leading, parts
 from dbkit.analysis.result import Result, WorkloadInfo
 from dbkit.output.view import templates
 
+POOL_SETTINGS = {"pool-size", "max-overflow", "pool-class"}
+"""Where one of these varies, the pool is not the same for all."""
+
 
 def summary(result: Result) -> str:
     """Markdown as GitHub renders it."""
@@ -30,18 +33,18 @@ def facts(result: Result) -> dict[str, str]:
     measured_on = result.measured_on
     server, options, packages = (_settings(measured_on.get(name)) for name in ("server", "options", "packages"))
     # as in the headline: there may have been fewer than the option asked for
-    users = [row.users for row in result.strategies if row.users is not None]
+    users = sorted({row.users for row in result.strategies if row.users is not None})
+    varied = {name for row in result.strategies for name in row.settings}
     known = {
         "measured": _time(measured_on.get("measured_at")),
         "server": _with("PostgreSQL {}", server.get("postgresql")),
-        "users": _with("{}", max(users) if users else options.get("num_users")),
-        "rounds": _with("{} of {} s a class", options.get("rounds"), options.get("slot_time"))
-        if result.slots
-        else None,
+        "users": ", ".join(map(str, users)) or _with("{}", options.get("num_users")),
+        "settings that vary": _with("{}", options.get("vary") or None),
+        "rounds": _with("{} of {} s a turn", options.get("rounds"), options.get("slot_time")) if result.slots else None,
         **_facts_of_workloads(result.workloads),
         "think time": _with("{} s", options.get("think_time") or None),
-        "pages end by": _with("{}", options.get("end")),
-        "pool": _with("{} + {} connections", options.get("pool_size"), options.get("max_overflow")),
+        "pages end by": None if "end" in varied else _with("{}", options.get("end")),
+        "pool": None if varied & POOL_SETTINGS else _pool(options),
         "processes": _with("{}", options.get("processes")),
         "machine": _with("{}, {} cores", measured_on.get("processor"), measured_on.get("cores")),
         "versions": ", ".join(
@@ -58,6 +61,12 @@ def _facts_of_workloads(workloads: Sequence[WorkloadInfo]) -> dict[str, str]:
     if len(workloads) != 1:
         return {}
     return {"pages": workloads[0].pages, "check": workloads[0].check}
+
+
+def _pool(options: Mapping[str, object]) -> str | None:
+    if options.get("pool_class") == "null":
+        return "none"
+    return _with("{} + {} connections", options.get("pool_size"), options.get("max_overflow"))
 
 
 def _with(words: str, *values: object) -> str | None:

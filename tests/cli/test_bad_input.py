@@ -19,11 +19,12 @@ from psycopg import sql
 
 from dbkit.database.url import DatabaseUrl
 from dbkit.todo.dataset import Shape, create
-from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY, free_port, locust
+from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY, USERS_FILE, free_port, locust
 
 SECRET = "s3cret"
 OTHER = f"mysql://user:{SECRET}@127.0.0.1/shop"
 MALFORMED = f"postgresql://user:{SECRET}@127.0.0.1:port/shop"
+ROUNDS_FILE = "locustfiles/rounds.py"
 SHORT_RUN = ("-u", "2", "-r", "2", "-t", "2s")
 
 
@@ -39,6 +40,13 @@ class Case:
     configuration: str = ""
     """Lines of a configuration file."""
     command: tuple[str, ...] = LOCUST
+    locustfiles: str = USERS_FILE
+    run: tuple[str, ...] = SHORT_RUN
+
+
+def rounds(said: str, *arguments: str, environment: dict[str, str] | None = None) -> Case:
+    """A mistake in what rounds are to compare."""
+    return Case(said, arguments, environment=environment or {}, locustfiles=ROUNDS_FILE, run=("-u", "2"))
 
 
 PSYCOPG_FIRST = "psycopg was imported before gevent patched the process"
@@ -80,6 +88,40 @@ CASES = {
     "pools too large for the web UI": Case(
         "lower --pool-size", ("--headful", "--web-port", str(free_port()), "--pool-size", "200", "PsycopgCore")
     ),
+    # Loads and settings to compare
+    "loads that descend": rounds("--loads: invalid value '5,2': expected ascending numbers", "--loads", "5,2"),
+    "loads that are no numbers": rounds("--loads: invalid value ','", environment={"DBKIT_LOADS": ","}),
+    "a load of nobody": rounds("--loads: invalid value '0,1'", "--loads", "0,1"),
+    "a load beyond the server": rounds(
+        "with pool-size=90, 150 users the pools could open", "--loads", "1,150", "--vary", "pool-size=1,90"
+    ),
+    "a load without a pool beyond the server": rounds(
+        "with pool-class=null, 200 users the pools could open",
+        *("--loads", "1,200", "--vary", "pool-class=queue,null", "PsycopgCore"),
+    ),
+    "loads without rounds": Case("--loads compares conditions that run one at a time", ("--loads", "1,2")),
+    "settings without rounds": Case("--vary compares conditions", environment={"DBKIT_VARY": "pool-size=1,2"}),
+    "a setting that cannot vary": rounds("--vary: colour cannot vary: write NAME=VALUE,VALUE", "--vary", "colour=1,2"),
+    "a bad value of a setting": rounds("pool-size: invalid value '0': expected an integer", "--vary", "pool-size=0,1"),
+    "a bad word of a setting": rounds("end: invalid value 'undo'", environment={"DBKIT_VARY": "end=commit,undo"}),
+    "a setting with one value": rounds("pool-size does not vary", "--vary", "pool-size=5"),
+    "a setting twice": rounds("pool-size is given twice", "--vary", "pool-size=1,2", "--vary", "pool-size=3,4"),
+    "a range that descends": rounds("pool-size: invalid range '5..1'", "--vary", "pool-size=5..1"),
+    "a database that has no URL": rounds(
+        "database=pooled has no URL: set DBKIT_DATABASE_URL_POOLED", "--vary", "database=direct,pooled"
+    ),
+    "a database by its URL": rounds("database: expected names such as", "--vary", f"database=direct,{OTHER}"),
+    "another database whose URL is malformed": rounds(
+        "DBKIT_DATABASE_URL_POOLED: the database URL is malformed",
+        *("--vary", "database=direct,pooled"),
+        environment={"DBKIT_DATABASE_URL_POOLED": MALFORMED},
+    ),
+    "a setting of async sessions": rounds(
+        "session-close cannot vary for PsycopgCore: its stack, psycopg, has no async session",
+        *("--vary", "session-close=with,finally", "PsycopgCore"),
+    ),
+    "longer than an hour": rounds("longer than an hour", "--loads", "1,2,5,10", "--rounds", "100"),
+    "longer than the budget": rounds("in 5 rounds take about 2 min 20 s, longer than --budget 60", "--budget", "1m"),
     # Files to be written at the end
     "report into a file": Case("choose another place with --report", ("--report", "Makefile/report.html")),
     "report onto a folder": Case("it is a folder; choose another place with --report", ("--report", "docs")),
@@ -148,10 +190,11 @@ def outcomes(
         configuration.write_text(case.configuration)
         with locust(
             folder / name,
-            *SHORT_RUN,
+            *case.run,
             *(["--config", str(configuration)] if case.configuration else []),
             *case.arguments,
             url=urls.get(case.database, case.database) or None,
+            locustfiles=case.locustfiles,
             environment=case.environment,
             command=case.command,
         ) as process:

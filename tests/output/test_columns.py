@@ -14,7 +14,7 @@ from dbkit.analysis.records import BareRow, ClassRow, SlotRow, Verdict
 from dbkit.output.columns import BY_NAME, DOCUMENTED, markdown_table
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results.md"
-NOT_IN_TABLES = {"label", "response_curve", "points"}
+NOT_IN_TABLES = {"label", "settings", "response_curve", "points"}
 """They are in the JSON file alone, where docs/results.md describes them."""
 
 

@@ -54,7 +54,9 @@ def verdict(label: str, reference: str, ratio: float, half_width: float, **more:
 
 
 def result(strategies: list[ClassRow], verdicts: list[Verdict], *warnings: str) -> Result:
-    references = {WORKLOAD: Reference(label=verdicts[0].reference, named=False)} if verdicts else {}
+    references = (
+        {WORKLOAD: [Reference(differs_in="class", label=verdicts[0].reference, named=False)]} if verdicts else {}
+    )
     return plain_result(
         strategies=strategies, verdicts=verdicts, references=references, warnings=list(warnings), headline=HEADLINE
     )
@@ -234,7 +236,9 @@ def test_what_the_harness_takes_is_said_where_it_was_measured() -> None:
 
 def test_each_workload_has_its_tables_under_its_name() -> None:
     rows = [row(f"{workload} {name}", workload=workload) for workload in ("albums", "orders") for name in ("a", "b")]
-    references = {name: Reference(label=f"{name} b", named=False) for name in ("albums", "orders")}
+    references = {
+        name: [Reference(differs_in="class", label=f"{name} b", named=False)] for name in ("albums", "orders")
+    }
     verdicts = [verdict(f"{name} a", f"{name} b", 2.0, 0.1, workload=name) for name in references]
     text = printed(plain_result(strategies=rows, verdicts=verdicts, references=references, headline=HEADLINE))
     lines = text.splitlines()

@@ -672,7 +672,7 @@ def test_each_workload_has_sections_charts_and_tables_of_its_own(
         assert all(links.all_inner_texts())
         for place, (workload, classes) in enumerate(WORKLOADS.items(), 1):
             names = {each.name for each in classes}
-            reference = two_workloads.references[workload].label
+            reference = two_workloads.references[workload][0].label
             rows = table(tab, f"#comparison-{place} table")
             assert {cells[0][1:] for cells in rows[1:]} == names
             assert rows[0][2] == f"× {reference}"
@@ -722,7 +722,7 @@ def test_the_summary_has_a_table_for_each_workload(two_workloads: Result) -> Non
     assert [row[0] for found in tables for row in found[1:]] == [row.label for row in two_workloads.strategies]
     for found, (workload, classes) in zip(tables, WORKLOADS.items(), strict=True):
         assert len(found) == 1 + len(classes)
-        assert found[0][2] == f"× {two_workloads.references[workload].label}"
+        assert found[0][2] == f"× {two_workloads.references[workload][0].label}"
         assert text.count(f"### {workload}\n") == 1
     assert text.count("\n**orders: ") == 1
     assert "300 keys, random order; pages are not checked" in text
@@ -969,7 +969,7 @@ def test_the_summary_is_short_and_says_it_all(full: Result) -> None:
         for row in full.strategies
     ]
     plain = text.replace("\\", "")
-    for words in (*full.headline, *full.warnings, "PostgreSQL 18.4", "Python 3.11.7", "3 of 1 s a class"):
+    for words in (*full.headline, *full.warnings, "PostgreSQL 18.4", "Python 3.11.7", "3 of 1 s a turn"):
         assert words in plain
 
 
@@ -1109,7 +1109,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], bytes], str]] = {
     ),
     "a reference is a number": (
         lambda content: edited(content, references={"albums": 5}),
-        "references[...]: Expected `object`, got `int`",
+        "references[...]: Expected `array`, got `int`",
     ),
     "long and on several lines": (
         lambda content: edited(content, state="b\n" * 9999),

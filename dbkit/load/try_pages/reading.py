@@ -144,7 +144,7 @@ class Trial:
     def _test(self, user_class: type[PageUser], tried: TriedClass) -> Iterator[PageClass]:
         """A test of this class alone, with lanes of its own."""
         self._environment.user_classes = [user_class]
-        self._context.begin_test()
+        self._context.begin_test(in_slots=False)
         try:
             page_class = self._context.test.page_classes[user_class.__name__]
             if self._key and page_class.workload is not None:

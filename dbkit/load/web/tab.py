@@ -19,6 +19,7 @@ from locust.runners import MasterRunner
 from locust.web import WebUI
 from msgspec import to_builtins
 
+from dbkit.analysis.formats import duration
 from dbkit.analysis.parts import Part, leading, parts
 from dbkit.analysis.result import Result
 from dbkit.load.conductor import Conductor
@@ -137,18 +138,21 @@ class StrategiesTab:
         self, part: Part, styles: dict[str, Look], recent: dict[str, Any], *, several: bool, mixed: bool
     ) -> dict[str, Any]:
         """What the tab shows of one workload."""
+        charted = part.charted(part.strategies)
         return {
             "above": self._macros.above(part, styles, several),
             "below": self._macros.below(part, styles, self._results.finished, mixed),
             "looks": {row.condition: styles[row.condition] for row in (*part.strategies, *part.slots)},
-            "strategies": to_builtins(part.strategies),
+            "ladder": to_builtins(part.ladder),
+            "all": [{name: getattr(row, name) for name in view.CHARTED_OF_LADDERS} for row in part.strategies],
+            "strategies": to_builtins(charted),
             "parts": [
                 (recent.get(row.user_class) or {name: getattr(row, name) for name in SHOWN_PARTS})
                 | {"condition": row.condition}
-                for row in part.strategies
+                for row in charted
             ],
-            "verdicts": [to_builtins(each) for each in part.verdicts if each.quantity == "pages_per_s"],
-            "slots": [{name: getattr(row, name) for name in view.CHARTED_OF_SLOTS} for row in part.slots],
+            "verdicts": to_builtins(part.verdicts_charted),
+            "slots": [{name: getattr(row, name) for name in view.CHARTED_OF_SLOTS} for row in part.charted(part.slots)],
         }
 
     @property
@@ -162,7 +166,7 @@ class StrategiesTab:
         if progress is not None:
             words = (
                 f"round {progress.round} of {progress.rounds} · slot {progress.slot} of {progress.slots}:"
-                f" {progress.user_class}, {progress.phase} · about {_duration(progress.left_s)} left"
+                f" {progress.user_class}, {progress.phase} · about {duration(progress.left_s)} left"
             )
             return {"words": words, "done": 1 - progress.left_s / (progress.slots * progress.slot_s)}
         if self._results.finished:
@@ -174,10 +178,10 @@ class StrategiesTab:
         if isinstance(context.environment.shape_class, Rounds):
             return {"words": "the rounds begin or end", "done": None}
         ran_s = time.perf_counter() - context.test.began_at_s
-        words = f"{runner.user_count} users · running for {_duration(ran_s)} · {_busiest(runner)}"
+        words = f"{runner.user_count} users · running for {duration(ran_s)} · {_busiest(runner)}"
         if context.test.planned_s:
             left_s = max(context.test.planned_s - ran_s, 0)
-            return {"words": f"{words} · {_duration(left_s)} left", "done": min(ran_s / context.test.planned_s, 1.0)}
+            return {"words": f"{words} · {duration(left_s)} left", "done": min(ran_s / context.test.planned_s, 1.0)}
         return {"words": words, "done": None}
 
 
@@ -211,8 +215,3 @@ def _busiest(runner: Any) -> str:
     else:
         percent = runner.current_cpu_usage
     return f"load process at {percent:.0f} % of a core"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -6,16 +6,16 @@ the class `dbkit`. What they show is in the records of `dbkit.analysis`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from dbkit.analysis.columns import Group
-from dbkit.analysis.formats import limit, number, ratio
-from dbkit.analysis.records import Verdict, table_columns
-from dbkit.output.columns import BY_NAME, cost_groups, known_in, plain_meaning
+from dbkit.analysis.formats import limit, number
+from dbkit.analysis.records import table_columns
+from dbkit.analysis.varied import value
+from dbkit.output.columns import BY_NAME, cost_groups, file_value, known_in, plain_meaning
 from dbkit.output.csv_files import cell
 
 CHARTED_OF_SLOTS = (
@@ -23,15 +23,20 @@ CHARTED_OF_SLOTS = (
     *("disturbed", "incomplete", "replaced"),
 )
 """What `charts.js` reads of a slot's row."""
+CHARTED_OF_LADDERS = (
+    *("condition", "label", "pages_per_s", "pages_per_s_low", "pages_per_s_high"),
+    *("p95_ms", "p95_ms_low", "p95_ms_high"),
+)
+"""What it reads of a class's row for lines along loads and settings."""
 
 
 @cache
 def templates() -> Environment:
     """The templates, with everything escaped in those of HTML.
 
-    Filters: `number`, `ratio` and `limit` for cells as people read them, `exact` for a figure as the CSV files have it,
-    `by_condition` for a list of verdicts, to look one up, and those of `dbkit.output.columns`. Globals: `table_columns`
-    and `Group` of `dbkit.analysis`, and `column`, the columns of a class by name.
+    Filters: `number` and `limit` for cells as people read them, `exact` for a figure as the CSV files have it, `varied`
+    for a row's value of what varies, and those of `dbkit.output.columns`. Globals: `table_columns` and `Group` of
+    `dbkit.analysis`, and `column`, the columns of a class by name.
     """
     environment = Environment(
         loader=PackageLoader(__name__, ""),
@@ -42,8 +47,9 @@ def templates() -> Environment:
         auto_reload=False,  # looking for newer files takes longer than the tables
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    environment.filters.update(number=number, ratio=ratio, limit=limit, exact=_exact, by_condition=_by_condition)
+    environment.filters.update(number=number, limit=limit, exact=_exact, varied=value)
     environment.filters.update(known_in=known_in, cost_groups=cost_groups, plain_meaning=plain_meaning)
+    environment.filters.update(file_value=file_value)
     environment.globals.update(table_columns=table_columns, Group=Group, column=BY_NAME)
     return environment
 
@@ -55,7 +61,3 @@ def source(name: str) -> str:
 
 def _exact(value: object) -> object:
     return "" if value is None else cell(value)
-
-
-def _by_condition(verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
-    return {verdict.condition: verdict for verdict in verdicts}

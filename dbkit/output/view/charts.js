@@ -17,6 +17,7 @@ const dbkitCharts = (() => {
     client_ms: { name: "client", color: "#d9cef7", pattern: "\\", onIt: "#33207a" },
   };
   const COUNTS = { statements: "statements", round_trips: "round trips", rows: "rows" };
+  const DASHES = ["solid", "dash", "dot", "longdash", "dashdot", "longdashdot", "9px 3px 2px 3px 2px 3px", "1px 7px"];
   const SHARES = [0, 0.5, 0.9, 0.99, 0.999, 0.9999];
   const LONGEST_NAME = 30;
   const ROW_PX = 23;
@@ -31,9 +32,13 @@ const dbkitCharts = (() => {
   /* Text that Plotly shows as it is: it would read tags in it. */
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
+  /* Cut to the length of a name; of a condition, in the name of its class, as the rest says what it is. */
   const short = (text) => {
-    const letters = [...String(text)];
-    return plain(letters.length > LONGEST_NAME ? letters.slice(0, LONGEST_NAME - 1).join("") + "…" : text);
+    const [name, ...others] = String(text).split(", ");
+    const rest = others.length ? `, ${others.join(", ")}` : "";
+    const room = Math.max(LONGEST_NAME - [...rest].length, 8);
+    const letters = [...name];
+    return plain((letters.length > room ? letters.slice(0, room - 1).join("") + "…" : name) + rest);
   };
 
   /* As dbkit.analysis.formats has it: three significant digits, no more than three decimals. */
@@ -90,8 +95,11 @@ const dbkitCharts = (() => {
     }, CONFIG);
   };
 
+  /* The looks of lines, of which conditions that differ in their load alone share one. */
+  const lineLooks = (looks) => [...new Map(Object.values(looks).map((look) => [look.line, look])).values()];
+
   /* In pixels, of the longest name in the legend; other entries than classes have up to 15 letters. */
-  const entryWidth = (looks) => Math.min(Math.max(15, ...Object.values(looks).map(({ label }) => label.length)), LONGEST_NAME) * 6.6 + 8;
+  const entryWidth = (looks) => Math.max(15, ...lineLooks(looks).map((look) => Math.min(look.line.length, LONGEST_NAME + 8))) * 6.6 + 8;
 
   /* Below the chart, a group for each strategy, so that fifteen classes stay readable. */
   const legend = (element, looks) => ({
@@ -102,7 +110,7 @@ const dbkitCharts = (() => {
   /* The height that the legend takes, `more` being further groups of so many lines. */
   const legendRoom = (element, looks, more = []) => {
     const lines = {};
-    for (const { strategy } of Object.values(looks)) lines[strategy] = (lines[strategy] || 0) + 1;
+    for (const { strategy } of lineLooks(looks)) lines[strategy] = (lines[strategy] || 0) + 1;
     const groups = [...Object.values(lines), ...more];
     const rows = Math.ceil(groups.length / Math.max(1, Math.floor((element.clientWidth - 70) / (entryWidth(looks) + 45))));
     return 60 + rows * 19 * (Math.max(...groups, 1) + 1);
@@ -112,9 +120,9 @@ const dbkitCharts = (() => {
      that is called as its only class has no title. */
   const line = (condition, looks, more) => {
     const look = looks[condition];
-    const named = Object.values(looks).some(({ strategy, label }) => strategy === look.strategy && label !== strategy);
+    const named = Object.values(looks).some((each) => each.strategy === look.strategy && each.line !== each.strategy);
     return {
-      ...identity(condition), name: short(look.label), type: "scatter", mode: "lines+markers",
+      ...identity(condition), name: short(look.line), type: "scatter", mode: "lines+markers",
       legendgroup: look.strategy, legendgrouptitle: { text: named ? short(look.strategy) : "" },
       line: { color: look.color, dash: look.dash, width: 1.6 },
       marker: { color: look.color, symbol: look.symbol, size: 8 },
@@ -183,6 +191,41 @@ const dbkitCharts = (() => {
       yaxis2: axis(element, "users", {
         overlaying: "y", side: "right", showgrid: false, rangemode: "tozero", tickmode: "auto", nticks: 5, visible: Boolean(users),
       }),
+    });
+  };
+
+  /* A quantity (`column`) of each class along its load or another number, with intervals; see dbkit.analysis.ladders. */
+  const ladder = (element, { ladder: { along, lines }, rows, column, looks }) => {
+    const byCondition = new Map(rows.map((row) => [row.condition, row]));
+    const taken = new Set();
+    const dashOf = ({ color, dash }) => {  // lines along a setting are fewer than the settings, and need other dashes
+      const free = [dash, ...DASHES].find((each) => !taken.has(color + each)) || dash;
+      taken.add(color + free);
+      return free;
+    };
+    const unit = column === "pages_per_s" ? "pages/s" : "ms";
+    const traces = lines.map(({ name, at, conditions }) => {
+      const found = conditions.map((condition) => byCondition.get(condition));
+      const end = (row, which) => Math.abs((row[`${column}_${which}`] ?? row[column]) - row[column]);
+      const words = (row) => {
+        const low = row[`${column}_low`];
+        return `${number(row[column])} ${unit}${low === null ? "" : ` [${number(low)}, ${number(row[`${column}_high`])}]`}`;
+      };
+      const { color } = looks[conditions[0]];
+      return line(conditions[0], looks, {
+        ...identity(conditions[0], "ladder"), name: short(name), x: at, y: found.map((row) => row[column]),
+        line: { color, dash: dashOf(looks[conditions[0]]), width: 1.6 },
+        error_y: { type: "data", symmetric: false, array: found.map((row) => end(row, "high")), arrayminus: found.map((row) => end(row, "low")), color, thickness: 1.2, width: 3 },
+        text: found.map((row) => `${plain(row.label)}<br>${words(row)}`), hovertemplate: "%{text}<extra></extra>",
+      });
+    });
+    const places = [...new Set(lines.flatMap(({ at }) => at))].sort((one, other) => one - other);
+    const log = places[0] > 0 && places[places.length - 1] / places[0] > 4;
+    const ends = (row) => [row[column], row[`${column}_low`], row[`${column}_high`]];
+    return draw(element, traces, {
+      height: 360 + legendRoom(element, looks), legend: legend(element, looks), showlegend: true,
+      xaxis: axis(element, along, { type: log ? "log" : "linear", tickvals: places, ticktext: places.map(String) }),
+      yaxis: axis(element, column === "pages_per_s" ? "pages/s" : "p95, ms", column === "pages_per_s" ? { rangemode: "tozero" } : logAxis(rows.flatMap(ends))),
     });
   };
 
@@ -343,5 +386,5 @@ const dbkitCharts = (() => {
 
   const usersOfTimeline = (timeline) => ({ x: timeline.began_s, y: timeline.users });
 
-  return { overTime, slots, parts, latency, verdicts, counts, seriesOfSlots, seriesOfTimeline, usersOfTimeline };
+  return { overTime, ladder, slots, parts, latency, verdicts, counts, seriesOfSlots, seriesOfTimeline, usersOfTimeline };
 })();

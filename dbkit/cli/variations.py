@@ -1,0 +1,119 @@
+"""Ladders of numbers and settings that vary, as they are written: `1,2,5`, and `pool-size=1..20 end=rollback,commit`.
+
+Which settings can vary is left to `dbkit.cli.options`; whether they fit the classes, to `dbkit.load.variants`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from dbkit.analysis.condition import Variation
+from dbkit.cli.values import ValueType
+from dbkit.errors import DbkitError
+
+MOST_VALUES = 1000
+"""More values of one setting than these are refused."""
+
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class Appended(argparse.Action):
+    """An option that can be given several times: its texts are one, with a space between them."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        assert isinstance(self.type, ValueType)
+        try:
+            together = self.type(" ".join(filter(None, (getattr(namespace, self.dest), values))))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, together)
+
+
+def ladder(unit: str) -> ValueType:
+    """Ascending numbers of at least 1; nothing for none. The value is text: see `read_ladder`."""
+
+    def read(text: str) -> str:
+        if text:
+            read_ladder(text)
+        return text
+
+    return ValueType("ascending numbers of at least 1, such as 1,2,5,10", unit, read)
+
+
+def read_ladder(text: str) -> tuple[int, ...]:
+    """The numbers of a ladder. Raises ValueError where they do not ascend, or are none."""
+    steps = tuple(int(step) for step in text.split(","))
+    if steps[0] < 1 or any(later <= earlier for earlier, later in pairwise(steps)):
+        raise ValueError
+    return steps
+
+
+def variations(types: Callable[[], Mapping[str, ValueType]]) -> ValueType:
+    """Settings that vary; nothing for none. The value is text, in one form: see `read_variations`."""
+
+    def read(text: str) -> str:
+        try:
+            found = read_variations(text, types())
+        except DbkitError as mistake:  # says more than what was expected
+            raise argparse.ArgumentTypeError(str(mistake)) from None
+        return " ".join(f"{each.name}={','.join(each.values)}" for each in found)
+
+    return ValueType("settings with their values", "name=values", read)
+
+
+def read_variations(text: str, types: Mapping[str, ValueType]) -> tuple[Variation, ...]:
+    """The settings that vary, by the types of those that can.
+
+    Raises DbkitError for another setting, one that is named twice, and for values that are bad, the same, or only one.
+    The message never has a value of `database`, which may be a URL.
+    """
+    found: list[Variation] = []
+    for part in text.split():
+        name, equals, values = part.partition("=")
+        if name not in types or not equals:
+            shown = name if re.fullmatch("[A-Za-z_-]{1,40}", name) else "what is given"
+            raise DbkitError(f"{shown} cannot vary: write NAME=VALUE,VALUE with one of {', '.join(sorted(types))}")
+        if name in {variation.name for variation in found}:
+            raise DbkitError(f"{name} is given twice: write all its values once, as {name}=VALUE,VALUE")
+        found.append(Variation(name, _read_values(name, values, types[name])))
+    return tuple(found)
+
+
+def _read_values(name: str, text: str, value_type: ValueType) -> tuple[str, ...]:
+    values: list[str] = []
+    for written in _expanded(name, text):
+        try:
+            value = as_written(value_type(written))
+        except argparse.ArgumentTypeError as error:
+            raise DbkitError(f"{name}: {error}") from None
+        if value in values:
+            raise DbkitError(f"{name} has the value {value} twice: write each once")
+        values.append(value)
+    if len(values) < 2:
+        raise DbkitError(f"{name} does not vary: give it two values or more, as {name}=VALUE,VALUE")
+    return tuple(values)
+
+
+def _expanded(name: str, text: str) -> list[str]:
+    """Single values, for `1..5` each from 1 to 5."""
+    values: list[str] = []
+    for part in text.split(","):
+        if (span := _RANGE.fullmatch(part)) is None:
+            values.append(part)
+            continue
+        first, last = int(span[1]), int(span[2])
+        if not 0 <= last - first < MOST_VALUES:
+            raise DbkitError(f"{name}: invalid range {part!r}: expected ascending ends, {MOST_VALUES} values at most")
+        values += map(str, range(first, last + 1))
+    return values
+
+
+def as_written(value: object) -> str:
+    """A value of an option as its shortest text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,124 @@
+"""Which conditions rounds compare, how long that takes, and what of it is refused before any user starts.
+
+In which order they run is left to `dbkit.analysis.plan`. What each option alone may be is in `dbkit.cli.options`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from math import ceil
+from typing import Any
+
+from locust import User
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dbkit.analysis.condition import Condition, variants
+from dbkit.analysis.formats import duration
+from dbkit.database.stacks import find_stack
+from dbkit.errors import DbkitError
+from dbkit.load.options import DATABASE, TestOptions
+from dbkit.load.page_class import is_page_class, workload_of
+from dbkit.todo.workload import TODO_LIST
+
+USERS_A_SECOND = 100
+"""How fast users are spawned: as fast as Locust does without a warning."""
+BETWEEN_SLOTS_S = 0.1
+"""About how long one slot's users take to go and the next one's to come, where they are few."""
+HOUR_S = 3600.0
+"""How long rounds of several loads or settings may take without `--budget`."""
+
+OPTIONS_OF_ROUNDS = {"--loads": "loads", "--vary": "vary", "--budget": "budget"}
+"""Flags that mean nothing without rounds, with their names in parsed options."""
+
+
+def conditions_of(user_classes: Iterable[str], options: TestOptions) -> list[Condition]:
+    """Each class under each load with each variant."""
+    return [
+        Condition(name, load, variant)
+        for name in user_classes
+        for load in options.users_to_compare
+        for variant in variants(options.variations)
+    ]
+
+
+def slot_seconds(users: int, options: TestOptions) -> float:
+    """About how long a slot of so many users takes, with all that belongs to it, where it does not grow."""
+    coming_and_going_s = 2 * (ceil(users / USERS_A_SECOND) - 1)
+    return options.warm_up + options.slot_time + BETWEEN_SLOTS_S + coming_and_going_s
+
+
+def check_schedule(options: argparse.Namespace, user_classes: Mapping[str, type[User]], *, in_rounds: bool) -> None:
+    """Raise DbkitError where loads and settings cannot be compared by these classes, or not in the time."""
+    for flag, name in OPTIONS_OF_ROUNDS.items():
+        if getattr(options, name) and not in_rounds:
+            raise DbkitError(
+                f"{flag} compares conditions that run one at a time: use a locustfile with rounds, such as"
+                " locustfiles/rounds.py"
+            )
+    if in_rounds:
+        test = TestOptions.read(options)
+        _check_variations(test, user_classes)
+        _check_time(test, user_classes)
+
+
+def _check_variations(options: TestOptions, user_classes: Mapping[str, type[User]]) -> None:
+    for variation in options.variations:
+        refuse = _REFUSALS.get(variation.name, _of_own_engines)
+        for name, user_class in user_classes.items():
+            if is_page_class(user_class) and (reason := refuse(user_class)):
+                raise DbkitError(f"{variation.name} cannot vary for {name}: {reason}")
+
+
+def _of_own_engines(user_class: Any) -> str:
+    if user_class.engine is None:
+        return ""
+    return "it has an engine of its own, which stays as the application sets it up; choose classes without one"
+
+
+def _of_the_end(user_class: Any) -> str:
+    if user_class.end is None:
+        return ""
+    return f"its pages end by {user_class.end}, as it says itself; choose classes that do not say it"
+
+
+def _of_sync_stacks(user_class: Any) -> str:
+    if find_stack(user_class.stack).is_async:
+        return ""
+    return f"its stack, {user_class.stack}, has no async session; choose classes of async stacks"
+
+
+def _of_page_sizes(user_class: Any) -> str:
+    return "" if workload_of(user_class) is TODO_LIST else "only pages of the todo list have it; choose classes of that"
+
+
+def _of_databases(user_class: Any) -> str:
+    if not isinstance(user_class.engine, Engine | AsyncEngine):
+        return ""
+    return "its engine has a database already; give it a function of a URL that makes one"
+
+
+_REFUSALS: dict[str, Callable[[Any], str]] = {
+    "end": _of_the_end,
+    "session-close": _of_sync_stacks,
+    "page-size": _of_page_sizes,
+    DATABASE: _of_databases,
+}
+"""Why a class cannot have a setting, in words, or nothing; for all others see `_of_own_engines`."""
+
+
+def _check_time(options: TestOptions, user_classes: Iterable[str]) -> None:
+    limit_s = options.budget or (HOUR_S if options.loads or options.vary else 0.0)
+    if not limit_s:
+        return
+    conditions = conditions_of(user_classes, options)
+    a_round_s = sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)
+    seconds = a_round_s * options.rounds * (2 if options.calibrate else 1)
+    if seconds > limit_s:
+        longer_than = f"longer than --budget {options.budget:g}" if options.budget else "longer than an hour"
+        count = f"{len(conditions)} condition{'' if len(conditions) == 1 else 's'}"
+        raise DbkitError(
+            f"{count} in {options.rounds} rounds take about {duration(seconds)}, {longer_than}: take fewer classes,"
+            f" loads, settings or rounds, or a longer --budget"
+        )
