@@ -24,6 +24,7 @@ import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dbkit.database.relay import Relays
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.load.gate import Gate
@@ -174,7 +175,7 @@ def main(module_name: str) -> None:
         ]
         find_keys = partial(KeysOfWorkloads(database).of, page_size=20)
         found = page_classes(user_classes, request_names(user_classes), "rollback", find_keys, {})
-        resources = Resources(database, Settings())
+        resources = Resources(database, Settings(), Relays())
         counted: list[CountedPage] = []
         try:
             for user_class in user_classes:

@@ -40,9 +40,9 @@ class StackEngine(Protocol):
 
 
 @contextmanager
-def open_stack(stack: str, url: str, settings: Settings = DEFAULT_SETTINGS) -> Iterator[StackEngine]:
+def open_stack(stack: str, url: str | DatabaseUrl, settings: Settings = DEFAULT_SETTINGS) -> Iterator[StackEngine]:
     """An engine of `stack` on the database at `url`."""
-    database = DatabaseUrl.parse(url)
+    database = url if isinstance(url, DatabaseUrl) else DatabaseUrl.parse(url)
     if not STACKS[stack].is_async:
         sync_engine = _Sync(database, stack, settings)
         try:

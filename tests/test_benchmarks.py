@@ -25,3 +25,22 @@ def test_the_benchmark_of_endings_prints_a_line_for_each_way_to_end_a_page(seede
         *(["psycopg-threads:", end] for end in ("rollback", "commit", "autocommit")),
         *(end for end in ends for _ in ("with", "finally")),
     ]
+
+
+def test_the_benchmark_of_forecasts_prints_each_cell_beside_what_was_measured(seeded_url: str) -> None:
+    cells = ("--round-trips", "2ms,20ms", "--users", "1,3", "--pool-sizes", "1,3", "--rest-on", "3", "--all")
+    few = ("--strategies", "core", "--stacks", "asyncpg", "--rounds", "1", "--slot-time", "0.2")
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.forecast", *few, *cells],
+        cwd=REPOSITORY,
+        env=os.environ | {"DBKIT_DATABASE_URL": seeded_url, "DBKIT_VERIFY_KEYS": "1", "DBKIT_WARM_UP": "0"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert run.returncode in (0, 1), run.stderr  # how good they are is not for a busy machine to say
+    lines = [line.split("│") for line in run.stdout.splitlines() if "AsyncpgCore │" in line]
+    found = {tuple(cell.strip() for cell in line[2:5]) for line in lines}
+    assert found == {(users, pool, away) for users in "13" for pool in "13" for away in ("2 ms", "20 ms")}
+    assert "AsyncpgCore: 8 cells, median error" in run.stdout
+    assert "of 8 cells within 15" in run.stdout

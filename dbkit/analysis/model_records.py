@@ -27,9 +27,15 @@ class Forecast(Struct, kw_only=True):
     bound_by: Annotated[
         str, Column(Group.LIMIT, "what would bind it; `round trips` where these are half of the response time or more")
     ]
-    measured_round_trip_ms: Annotated[Number, Column(Group.MEASURED, "the network's part when it was measured", "ms")]
-    measured_pages_per_s: Annotated[Number, Column(Group.MEASURED, "pages a second that were measured", "pages/s")]
-    measured_response_ms: Annotated[Number, Column(Group.MEASURED, "mean response time that was measured", "ms")]
+    rests_on_round_trip_ms: Annotated[
+        Number, Column(Group.MEASURED, "what it rests on: the network's part of a round trip", "ms")
+    ]
+    rests_on_pages_per_s: Annotated[Number, Column(Group.MEASURED, "the pages a second that were measured", "pages/s")]
+    rests_on_response_ms: Annotated[Number, Column(Group.MEASURED, "the mean response time that was measured", "ms")]
+    measured_pages_per_s: Annotated[
+        Figure, Column(Group.MEASURED, "pages a second where the very setting was measured too; else empty", "pages/s")
+    ]
+    measured_response_ms: Annotated[Figure, Column(Group.MEASURED, "the mean response time of that", "ms")]
 
 
 class LawPoint(Struct, kw_only=True):

@@ -71,10 +71,7 @@ class Flow:
 def flow(network: Network, users: int) -> Flow:
     """What passes through the network with so many users, who are spread over its processes."""
     processes = min(network.processes, users)
-    fewest, more = divmod(users, processes)
-    counts = {fewest: processes - more, fewest + 1: more}
-    cores = _cores_of_one(network, users, processes)
-    flows = [(count, _of_process(network, each, cores)) for each, count in counts.items() if count]
+    flows = _of_processes(network, users, processes, _cores_of_one(network, users, processes))
     rate = sum(count * each.pages_per_ms for count, each in flows)
     waiting = sum(count * each.pages_per_ms * each.pool_ms for count, each in flows)
     return Flow(
@@ -93,10 +90,18 @@ def _cores_of_one(network: Network, users: int, processes: int) -> float:
     for _ in range(_STEPS):
         # the more cores it has, the more the others, who have as many, use of them: one number fits
         share = (low + high) / 2
-        rate = _of_process(network, max(round(users / processes), 1), network.cores * share).pages_per_ms
+        flows = _of_processes(network, users, processes, network.cores * share)
+        rate = sum(count * each.pages_per_ms for count, each in flows) / processes
         used = (processes - 1) * rate * (network.client_ms + network.server_ms)
         low, high = (share, high) if used + network.cores * share < network.cores else (low, share)
     return network.cores * low
+
+
+def _of_processes(network: Network, users: int, processes: int, cores: float) -> list[tuple[int, Flow]]:
+    """What passes through each process, and how many processes are alike: some may have a user more than others."""
+    fewest, more = divmod(users, processes)
+    counts = {fewest: processes - more, fewest + 1: more}
+    return [(count, _of_process(network, each, cores)) for each, count in counts.items() if count]
 
 
 def _of_process(network: Network, users: int, cores: float) -> Flow:

@@ -202,6 +202,9 @@ class PageFigures(Struct, kw_only=True):
             terminal="srv",
         ),
     ]
+    relay_cpu_ms: Annotated[
+        Figure, Column(Group.CPU, "CPU time of the relays of `--round-trip`; in no other figure", "ms")
+    ]
     bound_by: Annotated[
         str | None,
         Column(

@@ -13,7 +13,7 @@ from typing import Any
 from dbkit.analysis.answer import headline_of_rounds
 from dbkit.analysis.comparisons import QUANTITIES, add_harness_shares, compare_rows, model_of
 from dbkit.analysis.condition import Condition, Users, Variation, labels
-from dbkit.analysis.forecast import distances
+from dbkit.analysis.forecast import Forecasts
 from dbkit.analysis.pairs import pairings, values_in_order
 from dbkit.analysis.parts import parts
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow
@@ -227,6 +227,6 @@ def result_of_rounds(
     for slot in slots:
         rounds.add(slot)
     result = rounds.result(planned_slots, measured_on)
-    result.forecasts = distances(result.strategies, result.slots, measured_on)
+    result.forecasts = Forecasts(result.strategies, result.slots, measured_on).distances()
     result.laws = laws(result.slots)
     return result

@@ -38,6 +38,7 @@ def slot_row(slot: Slot, user_class: UserClass) -> SlotRow:
     measured, processes = slot.measured, slot.processes
     seconds = fmean(process.seconds for process in processes) if processes else 0.0
     client_cpu_s = sum(process.cpu_s for process in processes) if processes else None
+    relay_cpu_s = sum(process.relay_cpu_s for process in processes)
     all_pages = measured.pages + slot.warm_up.pages
     row = SlotRow(
         **_names(slot.condition, user_class),
@@ -56,6 +57,7 @@ def slot_row(slot: Slot, user_class: UserClass) -> SlotRow:
         **_mean_figures(measured, slot.answer_wait_ms),
         client_cpu_ms=None if client_cpu_s is None else per(client_cpu_s * 1000, measured.page_equivalents),
         server_cpu_ms=None if slot.server_cpu_s is None else per(slot.server_cpu_s * 1000, all_pages),
+        relay_cpu_ms=per(relay_cpu_s * 1000, measured.page_equivalents) if relay_cpu_s else None,
         bound_by=bound_by([slot]),
         client_cpu_share=slot.client_cpu_share,
         core_wait_share=slot.core_wait_share,
@@ -162,6 +164,7 @@ class ConditionTotal:
             answer_wait_ms=_answer_wait_ms(slots),
             client_cpu_ms=_weighted(rows, "client_cpu_ms"),
             server_cpu_ms=_weighted(rows, "server_cpu_ms"),
+            relay_cpu_ms=_weighted(rows, "relay_cpu_ms"),
             bound_by=bound_by(slots),
         )
 

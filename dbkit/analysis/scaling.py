@@ -36,6 +36,7 @@ from dbkit.analysis.formats import listed, number
 from dbkit.analysis.model_records import Law, LawPoint
 from dbkit.analysis.records import SlotRow
 from dbkit.analysis.rows import rounded
+from dbkit.analysis.varied import line
 from dbkit.analysis.verdict import CONFIDENCE, MIN_ROUNDS
 
 Floats = NDArray[np.float64]
@@ -107,20 +108,20 @@ def fit(users: Floats, served: Floats) -> Curve:
 
 
 def laws(slots: Iterable[SlotRow]) -> list[Law]:
-    """The law of each class that was measured with several numbers of users, or why it has none.
+    """The law of each class, with each of its settings, that was measured with several numbers of users.
 
-    Slots that were replaced do not count.
+    Those that have none say why. Slots that were replaced do not count.
     """
-    ladders: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
+    ladders: dict[tuple[str, str, str], dict[int, dict[int, float]]] = {}
     for slot in slots:
         if not slot.replaced and slot.users:
-            ladder = ladders.setdefault((slot.workload, slot.user_class), {})
+            ladder = ladders.setdefault((slot.workload, slot.user_class, line(slot)), {})
             ladder.setdefault(slot.users, {})[slot.round] = slot.pages_per_s or 0.0
     return [law_of(*names, ladder) for names, ladder in sorted(ladders.items()) if len(ladder) > 1]
 
 
-def law_of(workload: str, user_class: str, ladder: Ladder) -> Law:
-    """The law of one class, or why it has none."""
+def law_of(workload: str, user_class: str, label: str, ladder: Ladder) -> Law:
+    """The law of one class with its settings, which its `label` names, or why it has none."""
     loads, logarithms = _complete_rounds(ladder)
     served = np.exp(logarithms.mean(axis=1)) if logarithms.size else np.array([])
     figures: dict[str, Any] = dict.fromkeys(_FIGURES)
@@ -131,9 +132,9 @@ def law_of(workload: str, user_class: str, ladder: Ladder) -> Law:
         if logarithms.shape[1] >= MIN_ROUNDS_OF_INTERVALS:
             figures |= _intervals(loads, logarithms)
         residuals = [each / curve.at(users) - 1 for users, each in zip(loads, served, strict=True)]
-        sentence = _sentence(user_class, curve, figures, max(loads))
+        sentence = _sentence(label, curve, figures, max(loads))
     except NoLaw as reason:
-        sentence = f"{user_class}: no fit: {reason}"
+        sentence = f"{label}: no fit: {reason}"
     points = [
         rounded(LawPoint(users=int(users), pages_per_s=each, residual=residual))
         for users, each, residual in zip(loads, served, residuals, strict=False)  # nothing is served in no round
@@ -141,7 +142,7 @@ def law_of(workload: str, user_class: str, ladder: Ladder) -> Law:
     law = Law(
         workload=workload,
         user_class=user_class,
-        label=user_class,
+        label=label,
         rounds=logarithms.shape[1],
         points=points,
         sentence=sentence,

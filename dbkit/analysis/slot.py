@@ -62,6 +62,8 @@ class ProcessSlot:
     """The share of the time in which some task waited for a core."""
     users_short: int = 0
     """Users of this process that read fewer than 3 pages in the measured time."""
+    relay_cpu_s: float = 0.0
+    """CPU time of what makes the server farther away for this process: see `dbkit.database.relay`."""
     bare_pages: float | None = None
     """Pages read bare, each by the share of its time that lies in the measured time; see `Slot.bare`."""
 
@@ -175,7 +177,7 @@ class Slot:
     def own_cpu_share(self, process: ProcessSlot) -> float:
         """The share of the CPU time of that process's machine that the load, and the server if it is there, used."""
         here = [each for each in self.processes if each.machine == process.machine]
-        used = sum(each.cpu_s / each.seconds for each in here)
+        used = sum((each.cpu_s + each.relay_cpu_s) / each.seconds for each in here)
         if process.machine == self.server_machine:
             used += self.server_cpu_share or 0.0
         return used / process.cores

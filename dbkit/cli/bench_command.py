@@ -9,7 +9,9 @@ from typing import Any
 from dbkit.cli.bench import BENCH_STACKS, Workload, bench, check_connections
 from dbkit.cli.options import add_options, read_settings
 from dbkit.database.engines import find_database
+from dbkit.database.relay import Relays
 from dbkit.database.stacks import STACKS
+from dbkit.database.url import DatabaseUrl
 from dbkit.paging import STRATEGIES
 from dbkit.todo.dataset import read_shape
 
@@ -50,6 +52,16 @@ def _run(options: argparse.Namespace) -> None:
         print(f"pages wait for a connection: the pool has {capacity} for {options.concurrency} at a time")
     elif options.concurrency > settings.pool_size:
         print(f"pages open connections and close them again: the pool keeps {settings.pool_size}; see --pool-size")
+    if settings.round_trip_s:
+        print(f"round trips take {settings.round_trip_s * 1000:g} ms longer, by a relay")
+    relays = Relays()
+    try:
+        _read(relays.to(database, settings.round_trip_s), options, workload)
+    finally:
+        relays.stop()
+
+
+def _read(database: DatabaseUrl, options: argparse.Namespace, workload: Workload) -> None:
     for stack in [options.stack] if options.stack else BENCH_STACKS:
         units = "asyncio tasks" if STACKS[stack].is_async else "threads"
         print(f"\n{stack}, {options.concurrency} {units}", flush=True)

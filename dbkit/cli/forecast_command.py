@@ -9,7 +9,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from dbkit.analysis.forecast import MOST, NoForecast, Wanted, forecasts
+from dbkit.analysis.forecast import Forecasts, Wanted
+from dbkit.analysis.measured import MOST, NoForecast
 from dbkit.analysis.records import ClassRow
 from dbkit.analysis.result import Result
 from dbkit.cli.values import integer, round_trip, several
@@ -30,7 +31,9 @@ def add_command(commands: Any) -> None:
     command.intermixed = True
     command.set_defaults(command=_run)
     command.add_argument("comparison", metavar="<prefix>_comparison.json", help="the file to read")
-    command.add_argument("classes", metavar="<class>", nargs="*", default=[], help="user class; default all")
+    command.add_argument(
+        "classes", metavar="<class>", nargs="*", default=[], help="user class, or condition; default all"
+    )
     counts, times = several(integer(1, "number", MOST)), several(round_trip())
     options = {
         "--round-trip": (times, "what the network takes of each round trip to the database, such as 1ms"),
@@ -52,11 +55,12 @@ def _run(options: argparse.Namespace) -> None:
     )
     if wanted == Wanted(round_trips_ms=[]):
         raise DbkitError("nothing to forecast: give --round-trip, --users, --pool-size or --processes")
+    known = Forecasts(result.strategies, result.slots, result.measured_on)
     found, missing = [], []
     for row in _rows(result, options.classes, options.comparison):
         try:
-            [measured] = forecasts(row, result.slots, result.measured_on, Wanted())
-            found.append((measured, forecasts(row, result.slots, result.measured_on, wanted)))
+            [measured] = known.of(row, Wanted())
+            found.append((measured, known.of(row, wanted)))
         except NoForecast as reason:
             missing.append(f"no forecast of {row.label}: {reason}")
     if not found:
@@ -65,9 +69,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _rows(result: Result, classes: Sequence[str], path: str) -> list[ClassRow]:
-    """The rows of the classes; all where none is named."""
-    known = {row.user_class for row in result.strategies}
+    """The rows of the classes, or of conditions by their names; all where none is named."""
     for name in classes:
-        if name not in known:
-            raise DbkitError(f"{path} has no class {name}: it has {', '.join(sorted(known)) or 'none'}")
-    return [row for row in result.strategies if not classes or row.user_class in classes]
+        if not any(name in _names(row) for row in result.strategies):
+            known = sorted({row.user_class for row in result.strategies})
+            raise DbkitError(f"{path} has no class {name}: it has {', '.join(known) or 'none'}")
+    return [row for row in result.strategies if not classes or _names(row) & {*classes}]
+
+
+def _names(row: ClassRow) -> set[str]:
+    return {row.user_class, row.label, row.condition}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from dbkit.analysis.condition import Variation
 from dbkit.cli.bench import BENCH_STACKS
-from dbkit.cli.values import ValueType, choice, database_name, database_url, duration, integer, share, text
+from dbkit.cli.values import ValueType, choice, database_name, database_url, duration, integer, round_trip, share, text
 from dbkit.cli.variations import Appended, ladder, read_variations, variations
 from dbkit.database.settings import JITS, PAGE_ENDS, POOL_CLASSES, SESSION_CLOSES, SWITCHES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
@@ -203,6 +203,15 @@ _TABLE = (
         "server leaves it as the server has it set",
         commands=_READERS,
     ),
+    Option(
+        "round_trip",
+        round_trip(),
+        0.0,
+        "milliseconds by which each round trip to the server takes longer, as 1ms",
+        "by a relay, as if the server were farther away",
+        default_words="none",
+        commands=_READERS,
+    ),
     # loads and settings to compare
     Option(
         "loads",
@@ -356,7 +365,7 @@ One that belongs to a test also has a field in `dbkit.load.options.TestOptions`,
 VARYING: dict[str, ValueType] = {
     option.flag.removeprefix("--"): option.type
     for name in (
-        *("pool_size", "max_overflow", "pool_class", "pre_ping", "statement_timeout", "jit"),
+        *("pool_size", "max_overflow", "pool_class", "pre_ping", "statement_timeout", "jit", "round_trip"),
         *("end", "session_close", "page_size"),
     )
     if (option := OPTIONS[name]).type is not None
@@ -391,5 +400,6 @@ def read_settings(options: Any) -> Settings:
         pool_class=options.pool_class,
         pre_ping=options.pre_ping,
         jit=options.jit,
+        round_trip_s=options.round_trip,
         close=options.session_close,
     )

@@ -24,6 +24,11 @@ _TIMESPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 """Locust's form of a time (`locust.util.timespan`), with fractions of a second."""
 
 
+def as_written(value: object) -> str:
+    """A value of an option as its shortest text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 @dataclass(frozen=True)
 class ValueType:
     """A type for `argparse`: turns text into a value, or raises ArgumentTypeError that says what was expected."""
@@ -35,6 +40,8 @@ class ValueType:
     """Returns the value, or raises ValueError."""
     choices: tuple[str, ...] | None = None
     """All values, if they are few words."""
+    write: Callable[[Any], str] = as_written
+    """The shortest text of a value."""
 
     def __call__(self, text: str) -> Any:
         try:
@@ -77,7 +84,8 @@ def round_trip() -> ValueType:
         has_unit = text.endswith("ms") or milliseconds == 0
         return _only_if(milliseconds / 1000, has_unit and 0 <= milliseconds <= LONGEST_ROUND_TRIP_MS)
 
-    return ValueType(f"a time such as 1ms or 0.5ms, {LONGEST_ROUND_TRIP_MS}ms at the most", "milliseconds", read)
+    expected = f"a time such as 1ms or 0.5ms, {LONGEST_ROUND_TRIP_MS}ms at the most"
+    return ValueType(expected, "milliseconds", read, write=lambda seconds: f"{seconds * 1000:g}ms")
 
 
 def several(one: ValueType) -> ValueType:

@@ -89,7 +89,7 @@ def _read_values(name: str, text: str, value_type: ValueType) -> tuple[str, ...]
     values: list[str] = []
     for written in _expanded(name, text):
         try:
-            value = as_written(value_type(written))
+            value = value_type.write(value_type(written))
         except argparse.ArgumentTypeError as error:
             raise DbkitError(f"{name}: {error}") from None
         if value in values:
@@ -112,8 +112,3 @@ def _expanded(name: str, text: str) -> list[str]:
             raise DbkitError(f"{name}: invalid range {part!r}: expected ascending ends, {MOST_VALUES} values at most")
         values += map(str, range(first, last + 1))
     return values
-
-
-def as_written(value: object) -> str:
-    """A value of an option as its shortest text."""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -130,7 +130,7 @@ class ServerProcesses:
                 children = self._postmaster.children()
                 ended = self._postmaster.cpu_times()
                 total_s = ended.children_user + ended.children_system
-                total_s += sum(_read_cpu_s(process) for process in (self._postmaster, *children))
+                total_s += sum(read_cpu_s(process) for process in (self._postmaster, *children))
                 if before == {child.pid for child in self._postmaster.children()}:
                     return total_s
         except psutil.NoSuchProcess:
@@ -169,7 +169,7 @@ class ServerCpuProbe:
         }
 
 
-def _read_cpu_s(process: psutil.Process) -> float:
+def read_cpu_s(process: psutil.Process) -> float:
     """CPU seconds that a process of one thread has used so far."""
     with suppress(OSError, ValueError, IndexError):
         # time on a core, time waiting for one, turns: the kernel's scheduler/sched-stats; all 0 where it keeps none

@@ -40,6 +40,10 @@ class Settings:
     jit: Jit = "server"
     """Whether the server compiles long queries; `server` leaves it as the server has it set."""
 
+    round_trip_s: float = 0.0
+    """How much longer each round trip to the server takes, by a relay: see `dbkit.database.relay`. Who makes an engine
+    gives it the relay's URL."""
+
     close: SessionClose = "with"
     """How an async session is closed: by `async with`, as people write it, which closes it in a task of its own and
     waits for that; or awaited in a `finally`, which needs no task. Sync sessions are always closed by `with`."""

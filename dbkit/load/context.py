@@ -25,6 +25,7 @@ from dbkit.analysis.condition import Variant, variants
 from dbkit.analysis.plan import Schedule
 from dbkit.database.application import database_of
 from dbkit.database.engines import DIRECT, find_database, named_database
+from dbkit.database.relay import Relays
 from dbkit.database.server import ServerInfo, check_server
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
@@ -81,6 +82,8 @@ class LoadContext:
         self.gate = Gate()
         self.outbox = Outbox(environment)
         self.recorder = Recorder()
+        self.relays = Relays()
+        """What makes the server farther away for the pages of this process."""
         self.conduct: Callable[[Schedule, TestOptions], None] | None = None
         """Runs a schedule, in a process that may: see `dbkit.load.conductor`."""
         self.checked = Event()
@@ -179,16 +182,20 @@ class LoadContext:
         assert setup.database is not None
         options, chosen = setup.options, list(setup.page_classes.values())
         name = database_of_variant(setup.variant)
-        with_these = name, options.page_size, options.end, tuple(options.settings.server_options.items())
+        settings = options.settings
+        of_engines = tuple(settings.server_options.items()), settings.round_trip_s > 0
+        with_these = name, options.page_size, options.end, of_engines
         unchecked = [each for each in chosen if (each.name, with_these) not in self._checked]
-        resources = Resources(setup.database, options.settings)
+        resources = Resources(setup.database, settings, self.relays)
         try:
             for page_class in unchecked:
-                verification.check_database(page_class, resources, setup.database, server.identity)
+                verification.check_database(
+                    page_class, resources, setup.database, server.identity, settings.round_trip_s
+                )
             verification.check_connections(
                 chosen,
                 resources,
-                options.settings,
+                settings,
                 server.connections_allowed,
                 processes=options.processes or 1,
                 users=self._most_users(options),
@@ -274,7 +281,7 @@ class LoadContext:
         self._test = test = LoadTest(setups, len(self.environment.user_classes))
         test.planned_s = None if self.environment.shape_class else self.options.run_time
         if not isinstance(self.environment.runner, MasterRunner):
-            test.resources = Resources(self.database, test.options.settings)
+            test.resources = Resources(self.database, test.options.settings, self.relays)
             self.outbox.open()
 
     def reset_figures(self) -> None:

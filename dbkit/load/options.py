@@ -66,6 +66,7 @@ class TestOptions:
     pool_class: PoolClass
     pre_ping: Switch
     jit: Jit
+    round_trip: float
     loads: str
     """See `users_to_compare`."""
     vary: str

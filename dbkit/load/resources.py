@@ -21,9 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dbkit.database.application import application_engine, with_pool_of_its_own
 from dbkit.database.engines import make_async_engine, make_engine
 from dbkit.database.meter import meter
+from dbkit.database.relay import Relays
 from dbkit.database.settings import Settings
 from dbkit.database.stacks import Stack, find_stack
 from dbkit.database.url import DatabaseUrl
+from dbkit.errors import DbkitError
 from dbkit.load.lanes import GreenletLane, Lane, LoopLane
 from dbkit.load.loop_thread import LoopThread
 from dbkit.load.page_class import PageClass
@@ -39,12 +41,16 @@ _imported_in = os.getpid()
 class Resources:
     """Lanes on `database`, made as they are asked for: one, with one pool, for each stack and each engine."""
 
-    def __init__(self, database: DatabaseUrl, settings: Settings) -> None:
+    def __init__(self, database: DatabaseUrl, settings: Settings, relays: Relays) -> None:
         self.users_made: Counter[str] = Counter()
         """How many users of each condition this process has made during the test, by its key; without a schedule, of
         each class."""
         self._database = database
         self._settings = settings
+        self._relays = relays
+        # here, as making a lane must not let another user of it run meanwhile
+        self._of_pages = relays.to(database, settings.round_trip_s)
+        """The database by the URL that pages use."""
         self._lanes: dict[Hashable, GreenletLane | LoopLane | ThreadLane] = {}
         self._engines_in_use: set[int] = set()
         self._loop_thread: LoopThread | None = None
@@ -68,6 +74,7 @@ class Resources:
         """
         if (database, settings) == (self._database, self._settings):
             return
+        self._of_pages = self._relays.to(database, settings.round_trip_s)
         self._database, self._settings = database, settings
         lanes, self._lanes = self._lanes, {}
         self._engines_in_use.clear()
@@ -103,10 +110,15 @@ class Resources:
         settings = replace(self._settings, end=page_class.end)
         if page_class.engine is None:
             if stack.is_async:
-                return make_async_engine(self._database, settings, stack.name)
-            own = make_engine(self._database, settings, stack.name)
+                return make_async_engine(self._of_pages, settings, stack.name)
+            own = make_engine(self._of_pages, settings, stack.name)
             return for_native_threads(own) if stack.concurrency == "threads" else own
-        engine = application_engine(page_class.engine, stack, self._database, page_class.name)
+        if settings.round_trip_s and isinstance(page_class.engine, Engine | AsyncEngine):
+            raise DbkitError(
+                f"{page_class.name}: its engine has a URL of its own, so that --round-trip cannot lead it through a"
+                " relay; give the class a function of a URL that makes the engine"
+            )
+        engine = application_engine(page_class.engine, stack, self._of_pages, page_class.name)
         if engine is page_class.engine:
             if id(engine) in self._engines_in_use:
                 engine = with_pool_of_its_own(engine)

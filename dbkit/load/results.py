@@ -254,7 +254,8 @@ class Results:
             return None
         try:
             database = self._context.database
-            return {**describe_server(database), "round_trip_ms": round(shortest_round_trip_ms(database), 4)}
+            of_pages = self._context.relays.to(database, self._context.test.options.round_trip)
+            return {**describe_server(database), "round_trip_ms": round(shortest_round_trip_ms(of_pages), 4)}
         except psycopg.Error as error:
             logger.warning("the server could not be asked for its settings: %s", type(error).__name__)
             return None

@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Iterable
 from itertools import groupby
+from time import perf_counter
 from typing import Any
 
 import gevent
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 SLOW_S = 10.0
 """A page that takes longer is spoken of, as it may never end."""
 
+ROUND_TRIPS_TRIED = 3
+
 Verified = dict[Workload, dict[Key, Any]]
 """The pages that are known to be right, as rendered."""
 
@@ -60,13 +63,24 @@ def check_arguments(page_class: PageClass) -> None:
         ) from None
 
 
-def check_database(page_class: PageClass, resources: Resources, database: DatabaseUrl, identity: Any) -> None:
-    """Raise DbkitError unless the class's engine, where it has one of its own, reads from `database`."""
+def check_database(
+    page_class: PageClass, resources: Resources, database: DatabaseUrl, identity: Any, round_trip_s: float
+) -> None:
+    """Raise DbkitError unless the class's engine, where it has one of its own, reads from `database`.
+
+    It must do so through the relay, where round trips are to take `round_trip_s` longer.
+    """
     if page_class.engine is None:
         return
 
+    took_s = []
+
     def identify(session: Any) -> Any:
-        return tuple(session.execute(text(IDENTITY)).one())
+        for _ in range(ROUND_TRIPS_TRIED if round_trip_s else 1):
+            began_at_s = perf_counter()
+            row = session.execute(text(IDENTITY)).one()
+            took_s.append(perf_counter() - began_at_s)
+        return tuple(row)
 
     source = PageSource("", identify, False, page_class.end, PageCheck(None))
     try:
@@ -79,6 +93,11 @@ def check_database(page_class: PageClass, resources: Resources, database: Databa
         raise DbkitError(
             f"{page_class.name}: its engine is connected to the database {found[0]!r} of another server or name than"
             f" {database}; set --database-url to the one that the engine uses"
+        )
+    if min(took_s) < round_trip_s / 2:
+        raise DbkitError(
+            f"{page_class.name}: its engine does not connect by the URL that its function is given, so that"
+            " --round-trip has no effect on it; have the function use that URL"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import gevent
 
 from dbkit.analysis.slot import ProcessSlot
+from dbkit.database.relay import RelayCpuProbe
 from dbkit.load.context import LoadContext
 from dbkit.load.failures import PageFailure
 from dbkit.load.gate import Window
@@ -81,6 +82,7 @@ class SlotReader:
             return
         lane = self._lane(msg.data["user_class"])
         self._probes = [LagProbe(lane.measure_lag), *(make_probe() for make_probe in PROCESS_PROBES)]
+        self._probes.append(RelayCpuProbe(self._context.relays))
         start_all(self._probes)
         self._context.gate.measure()
         self._waiting = gevent.spawn(self._wait_until_enough, msg.data["slot"])

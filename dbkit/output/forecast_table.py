@@ -18,27 +18,33 @@ from dbkit.output.terminal import output_console
 PIPED_WIDTH = 100
 
 HEADINGS = ("user class", "users", "pool", "processes", "round trip", "pages/s", "ms", "bound by")
+MEASURED = "measured"
+WIDEST = 1000
 
 LEGEND = (
     "Pages a second and the mean response time in ms: first what was measured, then forecasts. Pool: connections of "
-    "each process, overflow included. Round trip: what the network takes of each, in ms."
+    "each process, overflow included. Round trip: what the network takes of each, in ms. Measured: pages a second, "
+    "where that very setting was measured too."
 )
 
 
 def print_forecasts(
     found: Sequence[tuple[Forecast, Sequence[Forecast]]], missing: Sequence[str], console: Console | None = None
 ) -> None:
-    """Print forecasts, each group behind what was measured, and why others are `missing`."""
+    """Print forecasts, each group behind what it rests on, and why others are `missing`."""
     console = console or output_console(PIPED_WIDTH)
+    with_measured = any(each.measured_pages_per_s is not None for _, others in found for each in others)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in HEADINGS:
-        justify = "left" if heading in (HEADINGS[0], HEADINGS[-1]) else "right"
-        table.add_column(Text(heading), justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for measured, others in found:
-        figures = measured.measured_round_trip_ms, measured.measured_pages_per_s, measured.measured_response_ms
-        table.add_row(*_cells(measured, measured.label, figures), style="dim")
+    for heading in (*HEADINGS, *([MEASURED] if with_measured else [])):
+        is_text = heading in (HEADINGS[0], HEADINGS[-1])
+        table.add_column(Text(heading), justify="left" if is_text else "right", no_wrap=True)
+    for base, others in found:
+        figures = base.rests_on_round_trip_ms, base.rests_on_pages_per_s, base.rests_on_response_ms
+        table.add_row(*_cells(base, base.label, figures), style="dim")
         for each in others:
-            table.add_row(*_cells(each, "", (each.round_trip_ms, each.pages_per_s, each.response_ms)))
+            cells = _cells(each, "", (each.round_trip_ms, each.pages_per_s, each.response_ms))
+            table.add_row(*cells, *([Text(number(each.measured_pages_per_s))] if with_measured else []))
+    table.width = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum  # nothing is cut
     console.print(table, crop=False)
     console.print()
     for words in missing:

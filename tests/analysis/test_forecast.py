@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
-from dbkit.analysis.forecast import (
-    DISTANCES_MS,
-    Measured,
-    NoForecast,
-    Setting,
-    Wanted,
-    distances,
-    fit,
-    forecasts,
-    what_was_measured,
-)
+from dbkit.analysis.forecast import DISTANCES_MS, Forecasts, Wanted, fit
+from dbkit.analysis.measured import Measured, NoForecast, Setting, what_was_measured
+from dbkit.analysis.model_records import Forecast
 from dbkit.analysis.queueing import Network, flow
 from dbkit.analysis.records import ClassRow
 from dbkit.analysis.rounds import result_of_rounds
@@ -68,6 +60,10 @@ def row(name: str = "Some", **figures: Any) -> ClassRow:
         **dict(zip(PARTS, (0.1, 0.0, 0.0, 6.9, 3.0), strict=True)),
     }
     return class_row(name, **known | figures)
+
+
+def forecasts(of: ClassRow, measured_on: dict[str, Any], wanted: Wanted) -> list[Forecast]:
+    return Forecasts([of], [], measured_on).of(of, wanted)
 
 
 # What it says
@@ -138,15 +134,15 @@ def test_users_who_think_most_of_the_time_bind() -> None:
 
 
 def test_what_was_measured_comes_out_for_what_was_measured() -> None:
-    [same] = forecasts(row(), [], MEASURED_ON, Wanted())
+    [same] = forecasts(row(), MEASURED_ON, Wanted())
     assert (same.users, same.pool_size, same.processes, same.round_trip_ms) == (2, 15, 1, 0)
-    assert same.pages_per_s == same.measured_pages_per_s == 200
-    assert same.response_ms == same.measured_response_ms == 10
+    assert same.pages_per_s == same.rests_on_pages_per_s == 200
+    assert same.response_ms == same.rests_on_response_ms == 10
 
 
 def test_every_combination_is_forecast_in_order() -> None:
     wanted = Wanted(users=[5, 1], pool_sizes=[2, 10], round_trips_ms=[0.0, 1.0])
-    made = forecasts(row(), [], MEASURED_ON, wanted)
+    made = forecasts(row(), MEASURED_ON, wanted)
     settings = [(each.users, each.pool_size, each.processes, each.round_trip_ms) for each in made]
     assert settings == [(users, pool, 1, away) for users in (5, 1) for pool in (2, 10) for away in (0, 1)]
 
@@ -186,6 +182,48 @@ def test_where_nobody_waited_the_pool_was_larger_than_its_option(pool_ms: float,
 
 
 @pytest.mark.parametrize(
+    ("settings", "connections", "round_trip_ms"),
+    [
+        ({"pool-size": "3"}, 13, 0.5),
+        ({"pool-size": "3", "max-overflow": "0"}, 3, 0.5),
+        ({"round-trip": "2ms"}, 15, 2.0),
+        ({"round-trip": "0ms", "end": "commit"}, 15, 0.0),
+        ({"pool-class": "null"}, 20, 0.5),
+    ],
+)
+def test_what_varies_takes_the_place_of_the_options(
+    settings: dict[str, str], connections: int, round_trip_ms: float
+) -> None:
+    on = {**MEASURED_ON, "options": {**MEASURED_ON["options"], "round_trip": 0.0005}}
+    many = row(users=20, pool_ms=500.0, settings=settings)
+    found = what_was_measured(many, [], {**on, "server": {"round_trip_ms": 0.6}})
+    assert (found.setting.pool_size, found.setting.round_trip_ms) == (connections, round_trip_ms)
+    assert found.overhead_ms == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("settings", [{"pool-size": "many"}, {"pool-size": "²"}, {"round-trip": "far"}])
+def test_settings_that_are_none_have_no_forecast(settings: dict[str, str]) -> None:
+    with pytest.raises(NoForecast, match="not known"):
+        what_was_measured(row(settings=settings), [], MEASURED_ON)
+
+
+def test_where_the_distance_varies_all_rests_on_the_nearest_beside_what_was_measured() -> None:
+    known = {away: {"round-trip": f"{away}ms", "end": "commit"} for away in ("3", "0", "1")}
+    rows = [row(settings=settings, condition=away, pages_per_s=200.0 - float(away)) for away, settings in known.items()]
+    other = row(settings={"round-trip": "1ms", "end": "rollback"}, condition="other")
+    found = Forecasts([*rows, other], [], MEASURED_ON).distances()
+    of_commit = [each for each in found if each.condition == "0"]
+    assert len(found) == len(of_commit) + len(DISTANCES_MS)
+    assert [each.round_trip_ms for each in of_commit] == sorted({*DISTANCES_MS, 1.0, 3.0})
+    measured_then = {each.round_trip_ms: each.measured_pages_per_s for each in of_commit}
+    assert {away: rate for away, rate in measured_then.items() if rate} == {1.0: 199.0, 3.0: 197.0}
+
+
+def test_what_a_relay_uses_of_the_cores_is_not_there_for_pages() -> None:
+    assert what_was_measured(row(relay_cpu_ms=1.0), [], MEASURED_ON).cores == pytest.approx(2 - 0.2)
+
+
+@pytest.mark.parametrize(
     ("figures", "on", "why"),
     [
         ({"pages_per_s": None}, MEASURED_ON, "no page"),
@@ -203,7 +241,7 @@ def test_without_what_it_needs_there_is_no_forecast_and_a_reason(
     figures: dict[str, Any], on: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(NoForecast, match=why):
-        forecasts(row(**figures), [], on, Wanted())
+        forecasts(row(**figures), on, Wanted())
 
 
 def test_a_result_of_rounds_has_its_classes_at_each_distance() -> None:
@@ -243,6 +281,6 @@ COUNTS = st.one_of(st.none(), st.integers(0, 10**15), st.integers(0, 50))
     ),
 )
 def test_whatever_a_file_says_there_are_numbers_or_none(figures: dict[str, Any], on: dict[str, Any]) -> None:
-    for each in distances([row(**figures)], [], on):
+    for each in Forecasts([row(**figures)], [], on).distances():
         assert 0 < each.pages_per_s < inf
         assert 0 <= each.response_ms < inf

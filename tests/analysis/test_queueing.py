@@ -158,7 +158,7 @@ def test_no_law_of_operational_analysis_is_broken(network: Network, users: int) 
         processes / network.client_ms,
         network.cores / (network.client_ms + network.server_ms),
     )
-    assert 0 < passing.pages_per_ms <= min(bounds) * (1 + 1e-6)
+    assert 0 < passing.pages_per_ms <= min(bounds) * (1 + 1e-5)
     assert isclose(users, passing.pages_per_ms * (passing.response_ms + network.think_ms), rel_tol=1e-9)
     assert -1e-9 <= passing.pool_ms <= passing.response_ms
     assert 0 < passing.client_share <= 1 + 1e-6
@@ -166,9 +166,9 @@ def test_no_law_of_operational_analysis_is_broken(network: Network, users: int) 
 
 @given(NETWORKS, USERS)
 def test_more_users_a_larger_pool_or_a_nearer_database_serve_no_fewer_pages(network: Network, users: int) -> None:
-    rate = flow(network, users).pages_per_ms * (1 - 1e-6)
+    rate = flow(network, users).pages_per_ms * (1 - 1e-5)
     one = replace(network, processes=1)
-    assert flow(one, users + 1).pages_per_ms >= flow(one, users).pages_per_ms * (1 - 1e-6)
+    assert flow(one, users + 1).pages_per_ms >= flow(one, users).pages_per_ms * (1 - 1e-5)
     assert flow(replace(network, pool=network.pool + 1), users).pages_per_ms >= rate
     assert flow(replace(network, delay_ms=network.delay_ms / 2), users).pages_per_ms >= rate
     assert flow(replace(network, client_ms=network.client_ms / 2), users).pages_per_ms >= rate

@@ -33,7 +33,7 @@ def ladder(
 
 
 def law(data: dict[int, dict[int, float]]) -> Law:
-    return law_of("albums", "Some", data)
+    return law_of("albums", "Some", "Some", data)
 
 
 # Where data follow it
@@ -189,6 +189,20 @@ def test_a_result_of_a_ladder_has_the_laws_of_its_classes() -> None:
     assert found.user_class == "Fast"
     assert found.contention == pytest.approx(KNEE.contention, rel=0.2)
     assert known(found.contention_low) <= known(found.contention) <= known(found.contention_high)
+
+
+def test_each_setting_has_a_law_of_its_own() -> None:
+    slots = [
+        slot_row("Some", users=users, round=number, pages_per_s=rate, settings={"pool-size": pool})
+        for pool, curve in (("2", Curve(300, 0.5, 0)), ("10", KNEE))
+        for users, of_load in ladder(curve).items()
+        for number, rate in of_load.items()
+    ]
+    found = {each.label: known(each.contention) for each in laws(slots)}
+    assert found == {
+        "Some, pool-size=10": pytest.approx(0.05, rel=0.2),
+        "Some, pool-size=2": pytest.approx(0.5, rel=0.1),
+    }
 
 
 def test_each_class_with_several_loads_has_a_law_of_its_own_and_replaced_slots_do_not_count() -> None:

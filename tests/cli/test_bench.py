@@ -74,6 +74,15 @@ def test_every_strategy_is_timed_on_every_stack(each_url: str) -> None:
     assert len(timings(lines)) == 15
 
 
+def test_a_database_that_is_farther_away_takes_its_round_trips_longer(each_url: str) -> None:
+    one = ("--stack", "asyncpg", "--strategy", "core", "--pages", "3", "--concurrency", "1")
+    lines = bench(each_url, *one, "--round-trip", "40ms")
+    assert "round trips take 40 ms longer, by a relay" in lines
+    [match] = [match for line in lines if (match := LINE.fullmatch(line))]
+    assert float(match["ms"]) > 0.9 * 3 * 3 * 40  # three round trips a page
+    assert match["rows"] == "60"
+
+
 def test_25_pages_are_500_rows(seeded_url: str) -> None:
     lines = bench(seeded_url, "--stack", "asyncpg", "--strategy", "joined")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from dbkit.analysis.forecast import Wanted, forecasts
+from dbkit.analysis.forecast import Wanted
 from dbkit.analysis.formats import number
 from dbkit.cli.main import main
 from dbkit.output.csv_files import FILES
-from tests.analysis.test_forecast import MEASURED_ON, row
+from tests.analysis.test_forecast import MEASURED_ON, forecasts, row
 from tests.slots import plain_result
 
 FAST = row("Fast")
@@ -50,7 +50,7 @@ def test_each_combination_is_a_line_behind_what_was_measured(
     for each in (FAST, SLOW):
         pages, ms = number(each.pages_per_s), number(1000 * 2 / (each.pages_per_s or 0))
         expected.append([each.label, "2", "15", "1", "0", pages, ms, "users"])
-        for made in forecasts(each, [], MEASURED_ON, wanted):
+        for made in forecasts(each, MEASURED_ON, wanted):
             setting = [str(made.users), "15", "1", number(made.round_trip_ms)]
             expected.append([*setting, number(made.pages_per_s), number(made.response_ms), *made.bound_by.split()])
     assert lines[1 : 1 + len(expected)] == expected

@@ -54,7 +54,15 @@ def test_the_options_of_a_test_are_those_of_the_command_line_and_do_not_change_w
         **{"num_users": 3, "processes": None, "page_size": 7, "page_order": "random", "think_time": 0.0},
         **{"think_time_spread": 0.5, "seed": 1, "pool_size": 5, "max_overflow": 10, "pool_timeout": 0.8},
         **{"statement_timeout": 0.0, "end": "rollback", "session_close": "with", "rounds": 5, "slot_time": 90.0},
-        **{"pool_class": "queue", "pre_ping": "off", "jit": "server", "loads": "", "vary": "", "budget": 0.0},
+        **{
+            "pool_class": "queue",
+            "pre_ping": "off",
+            "jit": "server",
+            "round_trip": 0.0,
+            "loads": "",
+            "vary": "",
+            "budget": 0.0,
+        },
         **{"max_slot_time": 10.0, "warm_up": 0.3, "drain_timeout": 10.0, "calibrate": True, "reference": ""},
     }
     of_the_process = {"database_url", "verify_keys", "plans", "report", "summary"}

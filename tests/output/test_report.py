@@ -342,6 +342,7 @@ def test_every_figure_is_there_to_the_digit(full_tab: Tab, full: Result) -> None
 
 def test_each_class_has_a_forecast_for_each_distance_behind_what_was_measured(full_tab: Tab, full: Result) -> None:
     groups = table(full_tab, ".dbkit-distances")[0]
+    assert full_tab.page.locator(".dbkit-measured").count() == 0
     titles = full_tab.page.locator(".dbkit-distances tbody td").evaluate_all("cells => cells.map(cell => cell.title)")
     names = full_tab.page.locator(".dbkit-distances tbody th").all_inner_texts()
     away = [each.round_trip_ms for each in full.forecasts if each.label == full.strategies[0].label]
@@ -350,15 +351,31 @@ def test_each_class_has_a_forecast_for_each_distance_behind_what_was_measured(fu
     expected = []
     for row in full.strategies:
         its = [each for each in full.forecasts if each.condition == row.condition]
-        expected += [its[0].measured_pages_per_s, its[0].measured_response_ms]
+        expected += [its[0].rests_on_pages_per_s, its[0].rests_on_response_ms]
         expected += [figure for each in its for figure in (each.pages_per_s, each.response_ms)]
     assert [float(title) for title in titles] == expected
+
+
+def test_a_forecast_stands_above_what_was_measured_with_that_round_trip(full: Result) -> None:
+    beside = [changed(each, measured_pages_per_s=321.0, measured_response_ms=45.6) for each in full.forecasts[:1]]
+    _, _, body = report(changed(full, forecasts=[*beside, *full.forecasts[1:]])).partition('id="distance"')
+    section = body.partition("</section>")[0]
+    shown = re.findall(r"<td[^>]*>([^<]*)<span class=\"dbkit-measured\" title=\"measured: ([^\"]*)\">([^<]*)", section)
+    [first] = beside
+    assert shown == [
+        (number(first.pages_per_s), "321", number(321.0)),
+        (number(first.response_ms), "45.6", number(45.6)),
+    ]
+    assert "Below a forecast stands what was measured" in section
 
 
 def test_laws_are_shown_with_how_far_each_load_is_off_and_those_without_a_fit_say_why(full: Result) -> None:
     names = [row.user_class for row in full.strategies[:2]]
     workload = full.strategies[0].workload
-    found = [law_of(workload, names[0], ladder(KNEE)), law_of(workload, names[1], ladder(KNEE, rounds=2))]
+    found = [
+        law_of(workload, names[0], names[0], ladder(KNEE)),
+        law_of(workload, names[1], names[1], ladder(KNEE, rounds=2)),
+    ]
     _, _, body = report(changed(full, laws=found)).partition('id="scaling"')
     text = " ".join(re.sub(r"<[^>]*>", " ", body.partition("</section>")[0]).split())
     assert all(law.sentence in text for law in found)

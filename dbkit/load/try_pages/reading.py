@@ -162,7 +162,13 @@ class Trial:
         verification.check_arguments(page_class)
         resources = self._context.resources
         with TimeLimit(self._page_timeout_s):
-            verification.check_database(page_class, resources, self._context.database, self._server.identity)
+            verification.check_database(
+                page_class,
+                resources,
+                self._context.database,
+                self._server.identity,
+                self._context.test.options.round_trip,
+            )
             resources.lane(page_class).open_connections(1)
         if page_class.writes and self._writes:
             reset_pages(self._context.database, page_class)

@@ -1,0 +1,170 @@
+"""How good forecasts are: pages a second and response times that were forecast, beside what was measured by a relay.
+
+    python -m benchmarks.forecast
+    python -m benchmarks.forecast --strategies core lazy --stacks asyncpg --round-trips 1ms --users 1,10 --rounds 1
+
+For each class `locust -f locustfiles/rounds.py` runs all combinations of users, pools and distances of the database in
+turns. All of them but the near ones are forecast from one near one: with `--rest-on` users, and the largest pool. For
+forecasts see `dbkit.analysis.forecast`, for the relay `dbkit.database.relay`.
+
+It prints the cells that are off by more than 15 %, the median error, and the share of the cells within 15 %. Exit code
+1 where those are fewer than 90 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.readers import user_class
+from dbkit.analysis.forecast import Forecasts, Wanted
+from dbkit.analysis.formats import number
+from dbkit.analysis.measured import NoForecast
+from dbkit.analysis.model_records import Forecast
+from dbkit.analysis.result import Result
+from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
+from dbkit.cli.values import duration, integer, round_trip, several
+from dbkit.database.engines import find_database
+from dbkit.database.stacks import STACKS
+from dbkit.errors import DbkitError
+from dbkit.output.json_file import read_comparison
+from dbkit.output.terminal import output_console
+from dbkit.paging import STRATEGIES
+from dbkit.todo.dataset import read_shape
+
+PROG = "python -m benchmarks.forecast"
+WITHIN = 0.15
+"""The error that a forecast may have."""
+SHARE = 0.9
+"""The share of the cells that should be within it."""
+ROUND_TRIPS_S = (0.0005, 0.001, 0.005)
+USERS = (1, 10, 50)
+POOL_SIZES = (2, 10)
+
+
+def main() -> None:
+    options = _parse()
+    read_shape(find_database())
+    console = output_console(piped_width=110)
+    cells: list[Forecast] = []
+    classes = [user_class(stack, strategy) for strategy in options.strategies for stack in options.stacks]
+    for name in track(classes, "classes", console=Console(stderr=True), transient=True):
+        found = _cells(_measure(name, options), name, options)
+        cells += found
+        off = [abs(error(cell)) for cell in found]
+        largest, middle = 100 * max(off, default=0), 100 * median(off or [0])
+        console.print(f"{name}: {len(found)} cells, median error {middle:.1f} %, largest {largest:.0f} %")
+    _print(console, cells, show_all=options.all)
+    if sum(abs(error(cell)) <= WITHIN for cell in cells) < max(SHARE * len(cells), 1):
+        sys.exit(1)
+
+
+def error(cell: Forecast) -> float:
+    """By which share more pages a second were forecast than were measured; below 0 for fewer."""
+    assert cell.measured_pages_per_s
+    return cell.pages_per_s / cell.measured_pages_per_s - 1
+
+
+def response_error(cell: Forecast) -> float:
+    """The same of the mean response time."""
+    assert cell.measured_response_ms
+    return cell.response_ms / cell.measured_response_ms - 1
+
+
+def _measure(name: str, options: argparse.Namespace) -> Result:
+    """What a class did in each cell, and near."""
+    users = sorted({*options.users, options.rest_on})
+    away = [f"round-trip=0,{','.join(f'{1000 * each:g}ms' for each in options.round_trips)}"]
+    pools = sorted(options.pool_sizes)
+    varied = [*away, *([f"pool-size={','.join(map(str, pools))}"] if len(pools) > 1 else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = Path(folder, "run")
+        command = [
+            *(sys.executable, "-m", "locust", "-f", "locustfiles/rounds.py", "--headless", "--csv", str(prefix)),
+            *("--loads", ",".join(map(str, users)), "--vary", " ".join(varied), "--pool-size", str(pools[0])),
+            *("--max-overflow", "0", "--rounds", str(options.rounds), "--slot-time", str(options.slot_time)),
+            *("--budget", "86400", "--plans", "none", name),
+        ]
+        run = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+        if run.returncode:
+            raise DbkitError(f"Locust ended with {run.returncode}: {run.stderr.strip()}")
+        return read_comparison(f"{prefix}_comparison.json")
+
+
+def _cells(result: Result, name: str, options: argparse.Namespace) -> list[Forecast]:
+    """The forecasts of what was measured farther away."""
+    forecasts = Forecasts(result.strategies, result.slots, result.measured_on)
+    wanted = Wanted(
+        users=options.users,
+        pool_sizes=options.pool_sizes,
+        round_trips_ms=[1000 * seconds for seconds in options.round_trips],
+    )
+    most = str(max(options.pool_sizes))
+    for row in result.strategies:
+        is_near = row.settings["round-trip"] == "0ms" and row.settings.get("pool-size", most) == most
+        if is_near and row.users == options.rest_on:
+            try:
+                return [cell for cell in forecasts.of(row, wanted) if cell.measured_pages_per_s]
+            except NoForecast as reason:
+                raise DbkitError(f"no forecast of {row.label}: {reason}") from None
+    raise DbkitError(f"{name} was not measured near: it failed, or the run was cut short")
+
+
+def _print(console: Console, cells: Sequence[Forecast], *, show_all: bool) -> None:
+    shown = [cell for cell in cells if show_all or abs(error(cell)) > WITHIN]
+    if shown:
+        table = Table(title="pages/s, forecast and measured" + ("" if show_all else f", off by more than {WITHIN:.0%}"))
+        for heading in ("class", "users", "pool", "round trip", "forecast", "measured", "error", "error of ms"):
+            table.add_column(heading, justify="left" if heading == "class" else "right")
+        for cell in shown:
+            settings = cell.user_class, str(cell.users), str(cell.pool_size), f"{cell.round_trip_ms:g} ms"
+            figures = number(cell.pages_per_s), number(cell.measured_pages_per_s)
+            table.add_row(*settings, *figures, f"{error(cell):+.0%}", f"{response_error(cell):+.0%}")
+        console.print(table)
+    for words, of in (("pages a second", error), ("mean response times", response_error)) if cells else ():
+        off = [abs(of(cell)) for cell in cells]
+        within = sum(each <= WITHIN for each in off)
+        console.print(
+            f"{words}: median error {100 * median(off):.1f} %, {within} of {len(cells)} cells within {WITHIN:.0%}"
+        )
+
+
+def _parse() -> argparse.Namespace:
+    parser = ArgumentParser(
+        prog=PROG,
+        description="Forecasts beside what was measured by a relay. Other settings are read from the environment, as "
+        "DBKIT_END=commit.",
+    )
+    parser.add_argument("--strategies", choices=tuple(STRATEGIES), nargs="+", default=tuple(STRATEGIES))
+    parser.add_argument("--stacks", choices=tuple(STACKS), nargs="+", default=tuple(STACKS))
+    lists = {
+        "--round-trips": (several(round_trip()), ROUND_TRIPS_S, "default 0.5ms,1ms,5ms"),
+        "--users": (several(integer(1)), USERS, "default 1,10,50"),
+        "--pool-sizes": (several(integer(1)), POOL_SIZES, "default 2,10"),
+    }
+    for flag, (kind, default, words) in lists.items():
+        parser.add_argument(flag, type=kind, default=default, metavar=f"<{kind.unit}>", help=words)
+    parser.add_argument(
+        "--rest-on", type=integer(1), default=10, metavar="<users>", help="of the forecast's base; default 10"
+    )
+    parser.add_argument("--rounds", type=integer(1), default=3, metavar="<number>", help="default 3")
+    parser.add_argument("--slot-time", type=duration(positive=True), default=1.0, metavar="<seconds>", help="default 1")
+    parser.add_argument("--all", action="store_true", help="print all cells, and not only those that are off")
+    options: argparse.Namespace = parser.parse_args()
+    if 0 in options.round_trips:
+        parser.error("--round-trips has 0, which is what forecasts rest on: leave it out")
+    return options
+
+
+if __name__ == "__main__":
+    exit_on_mistake(PROG, main)

@@ -1,0 +1,158 @@
+"""What one condition has measured, as far as a forecast needs it: from its row, its slots, and what it was measured on.
+
+All of it may come from a file of somebody else's, so that nothing is taken for granted. The forecast is made in
+`dbkit.analysis.forecast`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from dbkit.analysis.records import ClassRow, SlotRow
+from dbkit.analysis.slot import mean
+from dbkit.measure.cost import PARTS
+
+MOST = 10_000
+"""Users, connections and processes of a forecast, at the most."""
+LONGEST_MS = 1e6
+"""A time that goes into a forecast, at the most."""
+LEAST_CORES = 0.1
+"""What others leave of a machine at the least: load and server have run on it."""
+NO_WAIT = 0.1
+"""The share of the pages that would wait for a connection: where fewer did, the pool was not that small."""
+
+POOL_SIZE, OVERFLOW, POOL_CLASS, ROUND_TRIP = "pool-size", "max-overflow", "pool-class", "round-trip"
+SETTINGS_FORECAST = (POOL_SIZE, OVERFLOW, ROUND_TRIP)
+"""The settings that vary and that a forecast knows the effect of."""
+
+_AT_ITS_LIMIT = ("client CPU", "machine", "database")
+
+
+class NoForecast(Exception):
+    """Why there is no forecast of a condition, in words."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a forecast is for."""
+
+    users: int
+    pool_size: int
+    """How many connections each process may have."""
+    processes: int
+    round_trip_ms: float
+    """What the network takes of each round trip."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one condition has measured, as far as a forecast needs it. Times are means a page."""
+
+    setting: Setting
+    pages_per_s: float
+    response_ms: float
+    think_ms: float
+    round_trips: float
+    client_cpu_ms: float
+    server_cpu_ms: float
+    """0 where the server is on another machine, so that its CPU time is not known."""
+    overhead_ms: float
+    """What a round trip of the shortest statement takes, without the network's part."""
+    cores: float
+    """Cores of the machine, without what others used of them."""
+    at_its_limit: bool
+
+
+def what_was_measured(row: ClassRow, slots: Iterable[SlotRow], measured_on: Mapping[str, Any]) -> Measured:
+    """What a forecast needs of a condition: its row, its slots, and `Result.measured_on`.
+
+    Raises NoForecast where something is not known.
+    """
+    options, server = _settings(measured_on, "options"), _settings(measured_on, "server")
+    parts = [_number(getattr(row, part)) for part in PARTS]
+    users, pages_per_s = _count(row.users), _number(row.pages_per_s)
+    if not users or not pages_per_s or None in parts:
+        raise NoForecast("no page of it was served in rounds")
+    client_cpu_ms, round_trips = _number(row.client_cpu_ms), _number(row.round_trips)
+    if not client_cpu_ms or round_trips is None:
+        raise NoForecast("its client CPU is not known, as one class at a time in rounds has it")
+    cores, processes = _count(measured_on.get("cores")), _count(row.processes) or 1
+    connections = _connections(row, options, processes)
+    if not cores or not connections:
+        raise NoForecast("the machine's cores or the pool's size are not known")
+    is_near = row.server_cpu_ms is not None
+    # how far away it was when the run began, by the option, and how far in the slots of this condition
+    shortest_ms, option_ms = _number(server.get("round_trip_ms")), 1000 * (_number(options.get("round_trip")) or 0)
+    relay_ms = _milliseconds(row.settings[ROUND_TRIP]) if ROUND_TRIP in row.settings else option_ms
+    if relay_ms is None or (shortest_ms is None and not is_near):
+        raise NoForecast("it is not known how far away its database was")
+    both_ends_ms = max((shortest_ms or 0.0) - option_ms, 0.0)
+    network_ms = relay_ms if is_near else relay_ms + both_ends_ms
+    relay_share = pages_per_s * (_number(row.relay_cpu_ms) or 0) / 1000  # of one core
+    return Measured(
+        setting=Setting(users, connections, processes, network_ms),
+        pages_per_s=pages_per_s,
+        response_ms=sum(filter(None, parts)),
+        think_ms=_number(row.think_ms) or 0.0,
+        round_trips=round_trips,
+        client_cpu_ms=client_cpu_ms,
+        server_cpu_ms=_number(row.server_cpu_ms) or 0.0,
+        overhead_ms=both_ends_ms if is_near else 0.0,
+        cores=max(cores * (1 - _others(row, slots)) - relay_share, LEAST_CORES),
+        at_its_limit=row.bound_by in _AT_ITS_LIMIT,
+    )
+
+
+def _connections(row: ClassRow, options: Mapping[str, Any], processes: int) -> int | None:
+    """How many connections each process could have; None where that is not known.
+
+    It is more than the options say where a class has an engine of its own.
+    """
+    users = ceil((row.users or 0) / processes)
+    if row.settings.get(POOL_CLASS, options.get("pool_class")) == "null":
+        return users
+    known = [row.settings.get(name, options.get(name.replace("-", "_"))) for name in (POOL_SIZE, OVERFLOW)]
+    pool_size, overflow = map(_count, known)
+    if not pool_size or overflow is None:
+        return None
+    waited = (row.pool_ms or 0) * (row.pages_per_s or 0) / 1000
+    # by Little's law; with so small a pool so many would always wait
+    more = users - pool_size - overflow
+    return users if more > 0 and waited < NO_WAIT * more * processes else pool_size + overflow
+
+
+def _others(row: ClassRow, slots: Iterable[SlotRow]) -> float:
+    """The share of the machine that others used, in the condition's slots."""
+    counted = [slot for slot in slots if slot.condition == row.condition and not slot.replaced]
+    return sum(mean(getattr(slot, name) for slot in counted) or 0 for name in ("other_cpu_share", "steal_share"))
+
+
+def _settings(measured_on: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The settings of this name; none where it is something else, as the file may be somebody else's."""
+    value = measured_on.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _milliseconds(text: str) -> float | None:
+    """A round trip that varies, such as `1ms`."""
+    try:
+        return _number(float(text.removesuffix("ms")))
+    except ValueError:
+        return None
+
+
+def _count(value: object) -> int | None:
+    """A count within bounds, or None; one that varies is text."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
+
+
+def _number(value: object) -> float | None:
+    """A figure of at least 0, or None."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST_MS:
+        return float(value)
+    return None
