@@ -76,8 +76,6 @@ def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Call
         try:
             with page.cost:
                 page.rendered = read(page.source, page.key)
-            if stint.killed:  # the page has kept the kill to itself
-                raise GreenletExit
         except BaseException as error:
             if not is_of_page(error):
                 raise
