@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from dbkit.analysis.formats import interval, listed, number, ratio_alone
 from dbkit.analysis.headline import bound_sentences, disturbed_sentences, failed_sentences, headline, times_sentences
+from dbkit.analysis.open_loop import answer_of_arrivals
 from dbkit.analysis.pairs import CLASS, LOAD
 from dbkit.analysis.parts import Comparison, Part
 from dbkit.analysis.records import ClassRow, Verdict
@@ -35,6 +36,8 @@ def headline_of_rounds(parts: Sequence[Part]) -> list[str]:
 
 def answer(part: Part) -> list[str]:
     """Sentences on one workload."""
+    if part.quantity != "pages_per_s":
+        return answer_of_arrivals(part)
     comparisons = {each.reference.differs_in: each for each in part.comparisons}
     if not part.varied:
         return _on_classes(part, part.strategies, comparisons.get(CLASS))

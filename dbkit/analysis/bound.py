@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from dbkit.analysis.slot import Slot, per
+from dbkit.analysis.slot import Slot, per, sustained
 
 CORE_SHARE = 0.85
 """The share of the time for which a core, or all of a machine, is used where it is at its limit."""
@@ -27,9 +27,9 @@ THINK_SHARE = 0.5
 def bound_by(slots: Iterable[Slot]) -> str | None:
     """What bound the `slots` of one class together: the first rule that is true. None where no page was served.
 
-    `client CPU`, `machine`, `pool`, `think time`, `database`, or `users` where nothing is at its limit. The share of
-    `db` in the response time is no part of the rules: under load most of it is an answer that waits for the
-    interpreter.
+    `client CPU`, `machine`, `pool`, `think time`, `database`, or where nothing is at its limit `arrivals`, as no more
+    pages were asked for, or else `users`. The share of `db` in the response time is no part of the rules: under load
+    most of it is an answer that waits for the interpreter.
     """
     known = [slot for slot in slots if slot.processes]
     if not any(slot.measured.succeeded for slot in known):
@@ -54,7 +54,7 @@ def bound_by(slots: Iterable[Slot]) -> str | None:
         return "pool"
     if _think_share(known) >= THINK_SHARE:
         return "think time"
-    return "users"
+    return "arrivals" if sustained(known) else "users"
 
 
 def _mean(slots: Sequence[Slot], share: Callable[[Slot], float | None]) -> float:

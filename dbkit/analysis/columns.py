@@ -21,6 +21,7 @@ class Group(Enum):
     CLASS = "class"
     SETTING = "setting"
     PAGES = "pages"
+    ARRIVALS = "arrivals"
     RESPONSE = "response time"
     COUNTS = "a page takes"
     PARTS = "ms of its response time"

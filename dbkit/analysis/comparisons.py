@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from dbkit.analysis.condition import Condition
 from dbkit.analysis.formats import harness_share, listed
@@ -40,40 +41,45 @@ class Verdicts:
 
     against_reference: list[Verdict] = field(default_factory=list)
     against_fastest: list[Verdict] = field(default_factory=list)
-    """On pages a second; none where the reference was named."""
+    """On the leading quantity; none where the reference was named."""
 
 
 def compare_rows(
     slots: Sequence[SlotRow],
-    on_pages: Model,
+    models: Mapping[str, Model],
     rows: Mapping[Condition, ClassRow],
     found: Sequence[Pairing],
     quantities: Collection[str],
+    leading: str,
 ) -> Verdicts:
-    """Compare the rows as they were paired, by each of the `quantities`; `on_pages` is the model of pages a second.
+    """Compare the rows as they were paired, by each of the `quantities`; `models` are of those that have one already.
 
-    Loads are compared with the smallest where nothing else differs, and with the one that serves the most in any case.
+    Loads are compared with the smallest where nothing else differs, and with the fastest in any case: by the `leading`
+    quantity, which is pages a second, or else a response time.
     """
     verdicts = Verdicts()
     only_loads = len(found) == 1
     for column in quantities:
-        model = on_pages if column == "pages_per_s" else model_of(slots, column)
+        model = models.get(column) or model_of(slots, column)
         for pairing in found:
             is_told = only_loads or pairing.differs_in != LOAD
-            if not is_told and column != "pages_per_s":
+            if not is_told and column != leading:
                 continue
             # which are the slowest and the fastest is seen in the data: then any pair of a group could have been it
             error = model.error_of_each([(rows[one].label, rows[other].label) for one, other in pairing.family])
             if is_told:
                 verdicts.against_reference += _verdicts(column, model, pairing, pairing.pairs, error, rows)
-            if column == "pages_per_s" and not pairing.named:
-                pairs = [pair for group in pairing.groups for pair in _with_fastest(group, rows)]
+            if column == leading and not pairing.named:
+                pairs = [pair for group in pairing.groups for pair in _with_fastest(group, rows, leading)]
                 verdicts.against_fastest += _verdicts(column, model, pairing, pairs, error, rows)
     return verdicts
 
 
-def _with_fastest(group: Group, rows: Mapping[Condition, ClassRow]) -> list[tuple[Condition, Condition]]:
-    fastest = max(group.members, key=lambda each: rows[each].pages_per_s or 0)
+def _with_fastest(group: Group, rows: Mapping[Condition, ClassRow], leading: str) -> list[tuple[Condition, Condition]]:
+    if leading == "pages_per_s":
+        fastest = max(group.members, key=lambda each: rows[each].pages_per_s or 0)
+    else:
+        fastest = min(group.members, key=lambda each: getattr(rows[each], leading) or inf)
     return [(each, fastest) for each in group.members if each != fastest]
 
 

@@ -9,6 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Spacing = Literal["poisson", "even"]
+"""How arrivals follow one another: at random, as those of many people do, or at equal distances."""
+SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 
 
 @dataclass(frozen=True, order=True)
@@ -22,12 +27,35 @@ class Users:
         """How many users there are."""
         return self.count
 
+    @property
+    def key(self) -> str:
+        """See `Condition.key`."""
+        return str(self)
+
     def __str__(self) -> str:
         return f"{self.count} {'user' if self.count == 1 else 'users'}"
 
 
-Load = Users
-"""How much is asked for."""
+@dataclass(frozen=True, order=True)
+class Arrivals:
+    """An open loop: so many pages are asked for a second, whether earlier ones have come back or not."""
+
+    rate_per_s: float
+    users: int
+    """How many pages can be served at once, as by an application's workers; others wait for a free one."""
+    spacing: Spacing = "poisson"
+
+    @property
+    def key(self) -> str:
+        """See `Condition.key`."""
+        return f"{self}, {Users(self.users)}"
+
+    def __str__(self) -> str:
+        return f"{self.rate_per_s:g} arrivals/s"
+
+
+Load = Users | Arrivals
+"""How much is asked for. The loads of one test are all of one kind."""
 
 Variant = tuple[tuple[str, str], ...]
 """Settings by name, in order of the names: `(("pool-size", "5"),)`."""
@@ -61,7 +89,7 @@ class Condition:
     @property
     def key(self) -> str:
         """The condition as text that stays the same between runs: `PsycopgJoined, 10 users, pool-size=5`."""
-        return _text(self, with_load=True)
+        return _text(self, self.load.key if self.load else None)
 
 
 def labels(conditions: Iterable[Condition]) -> Mapping[Condition, str]:
@@ -71,10 +99,9 @@ def labels(conditions: Iterable[Condition]) -> Mapping[Condition, str]:
     """
     conditions = list(conditions)
     loads_vary = len({each.load for each in conditions}) > 1
-    return {each: _text(each, with_load=loads_vary) for each in conditions}
+    return {each: _text(each, str(each.load) if loads_vary else None) for each in conditions}
 
 
-def _text(condition: Condition, *, with_load: bool) -> str:
-    load = [str(condition.load)] if with_load and condition.load else []
+def _text(condition: Condition, load: str | None) -> str:
     settings = [f"{name}={value}" for name, value in condition.variant]
-    return ", ".join([condition.user_class, *load, *settings])
+    return ", ".join([condition.user_class, *([load] if load else []), *settings])

@@ -21,6 +21,8 @@ def number(value: float | None) -> str:
 
 def limit(row: ClassRow) -> str:
     """What bound a class, in a table's cell: `client CPU`, or `users, mostly db` with the largest part; or nothing."""
+    if row.sustained is False:
+        return "; ".join(["not sustained", *([row.bound_by] if row.bound_by else [])])
     if row.bound_by == "users" and row.largest_part:
         return f"users, mostly {row.largest_part}"
     return row.bound_by or ""

@@ -214,6 +214,11 @@ def times_sentences(row: ClassRow, *, up_to: bool = False, among: str = "") -> l
     if row.p50_ms is None or row.p95_ms is None:
         return []
     users = "1 user" if row.users == 1 else f"{'up to ' if up_to else ''}{row.users} users"
+    if row.arrivals_per_s is not None:
+        return [
+            f"Where {number(row.arrivals_per_s)} pages a second are due{among}, for {users} at the most, half of"
+            f" {row.label}'s came within {number(row.p50_ms)} ms and 95 % within {number(row.p95_ms)} ms."
+        ]
     return [
         f"With {users}{among} in a closed loop, half of {row.label}'s pages came within {number(row.p50_ms)} ms"
         f" and 95 % within {number(row.p95_ms)} ms."
@@ -221,6 +226,8 @@ def times_sentences(row: ClassRow, *, up_to: bool = False, among: str = "") -> l
 
 
 def bound_sentences(row: ClassRow) -> list[str]:
+    if row.bound_by == "arrivals":
+        return [f"Nothing limits {row.label} but that no more pages were asked for."]
     if row.bound_by == "users":
         return [f"Nothing but the number of users limits {row.label}."]
     return [f"{row.label} is bound by {row.bound_by}."] if row.bound_by else []

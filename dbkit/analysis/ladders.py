@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from dbkit.analysis.records import ClassRow
-from dbkit.analysis.varied import USERS, value, varied
+from dbkit.analysis.varied import LOADS, value, varied
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Ladder:
     """Lines along one thing."""
 
     along: str
-    """`users`, or the name of a setting."""
+    """`users`, `arrivals/s` or the name of a setting."""
     lines: list[Line]
 
 
@@ -40,9 +40,9 @@ def ladder(rows: Sequence[ClassRow]) -> Ladder | None:
     if not numbers:
         return None
     along = (
-        numbers[0] if numbers[0] == USERS else max(numbers, key=lambda each: len({value(row, each) for row in rows}))
+        numbers[0] if numbers[0] in LOADS else max(numbers, key=lambda each: len({value(row, each) for row in rows}))
     )
-    others = [heading for heading in headings if heading not in (along, USERS)]
+    others = [heading for heading in headings if heading not in (along, *LOADS)]
 
     def name(row: ClassRow) -> str:
         return ", ".join([row.user_class, *(f"{each}={value(row, each)}" for each in others)])

@@ -10,9 +10,10 @@ from msgspec import convert
 from dbkit.analysis.condition import Condition
 from dbkit.analysis.headline import headline_of_mixed_run, headline_of_one_class
 from dbkit.analysis.result import OverTime, Result, WorkloadInfo
-from dbkit.analysis.rows import class_row
+from dbkit.analysis.rows import arrival_figures, class_row
 from dbkit.analysis.slot import UserClass, per
 from dbkit.analysis.warnings import MIXED_WARNING, warnings_of_classes, warnings_of_workloads
+from dbkit.measure.arrivals import is_sustained
 from dbkit.measure.tally import Tally
 
 
@@ -29,12 +30,13 @@ def result_of_mixed_run(
     planned_s: float | None = None,
     timeline: dict[str, Any] | None = None,
     workloads: Sequence[WorkloadInfo] = (),
+    open_loop: bool = False,
 ) -> Result:
     """The result of a run without rounds: `tallies` by class, over `seconds`, with up to `users` users of all classes.
 
     It is mixed where several classes were `chosen`, whether or not all have served pages, or read any. It was cut short
     where it ran for `ran_s`, a second or more less than `planned_s`. For `timeline` see
-    `dbkit.measure.timeline.Timeline.columns`.
+    `dbkit.measure.timeline.Timeline.columns`. In an `open_loop` pages arrive, and users read those that are due.
     """
     strategies = [
         class_row(
@@ -44,6 +46,7 @@ def result_of_mixed_run(
             end,
             users=users if chosen == 1 else None,
             pages_per_s=per(tally.succeeded, seconds),
+            **(_arrivals(tally, seconds) if open_loop else {}),
         )
         for name, tally in tallies.items()
     ]
@@ -75,3 +78,10 @@ def result_of_mixed_run(
         plans=[],
         failures=[],
     )
+
+
+def _arrivals(tally: Tally, seconds: float) -> dict[str, Any]:
+    """The columns of arrivals. How many were asked for a second is what was: in a ramp that rises with the users."""
+    asked = tally.pages + tally.unfinished + tally.not_begun
+    kept_up = is_sustained(asked, tally.not_begun)
+    return {"arrivals_per_s": per(asked, seconds), **arrival_figures(tally, kept_up, tally.not_begun)}

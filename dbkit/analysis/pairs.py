@@ -13,7 +13,7 @@ from itertools import combinations
 from math import log
 from statistics import fmean
 
-from dbkit.analysis.condition import Condition, Users, Variation
+from dbkit.analysis.condition import Condition, Load, Variation
 
 CLASS = "class"
 LOAD = "load"
@@ -65,7 +65,7 @@ def pairings(
     variations: Iterable[Variation] = (),
     named: str | None = None,
 ) -> list[Pairing]:
-    """How the conditions of one workload are compared. `levels` are pages a second of those that can be.
+    """How the conditions of one workload are compared. `levels` say of those that can be how fast they are.
 
     Classes are compared with the class that was `named` before the run, else with the slowest; values of a setting with
     the first of its `variations`, and loads with the smallest.
@@ -129,7 +129,7 @@ def _groups(
 
 
 def _slowest_class(levels: Mapping[Condition, float]) -> str:
-    """The class that serves the fewest pages, as a mean of ratios over the loads and settings."""
+    """The class that is the slowest, as a mean of ratios over the loads and settings."""
     cells: defaultdict[Hashable, list[float]] = defaultdict(list)
     for each, level in levels.items():
         cells[_without_class(each)].append(log(level))
@@ -142,5 +142,5 @@ def _slowest_class(levels: Mapping[Condition, float]) -> str:
     return min(reversed(means), key=means.__getitem__)  # of equal ones the last, as in tables
 
 
-def _without_class(condition: Condition) -> tuple[Users | None, object]:
+def _without_class(condition: Condition) -> tuple[Load | None, object]:
     return condition.load, condition.variant

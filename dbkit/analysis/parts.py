@@ -15,7 +15,7 @@ from dbkit.analysis.model_records import Forecast, Law
 from dbkit.analysis.pairs import CLASS, LOAD
 from dbkit.analysis.records import ClassRow, PageFigures, SlotRow, Verdict
 from dbkit.analysis.result import Plan, Reference, Result, WorkloadInfo
-from dbkit.analysis.varied import leading_load, load, varied
+from dbkit.analysis.varied import leading_load, leading_quantity, load, varied
 
 Figures = TypeVar("Figures", bound=PageFigures)
 
@@ -24,18 +24,31 @@ Figures = TypeVar("Figures", bound=PageFigures)
 class Comparison:
     """How conditions compare that differ in one thing alone. For its fields see `dbkit.analysis.result.Result`."""
 
+    quantity: str
+    """The column that they are compared by first: see `dbkit.analysis.varied.leading_quantity`."""
     reference: Reference
     verdicts: list[Verdict]
     against_fastest: list[Verdict]
 
+    @property
+    def words(self) -> str:
+        """What is compared first, in words."""
+        return "pages a second" if self.quantity == "pages_per_s" else self.quantity.removesuffix("_ms")
+
+    @property
+    def heading(self) -> str:
+        """The heading of the column of ratios, such as `× PsycopgLazy`, or `p95 × PsycopgLazy`."""
+        of = "" if self.quantity == "pages_per_s" else f"{self.words} "
+        return f"{of}× {self.reference.label}"
+
     def cell(self, row: ClassRow) -> str:
-        """A row's ratio of pages a second, with its interval, as people read it."""
-        verdict = self.on_pages(row)
+        """A row's ratio by the leading quantity, with its interval, as people read it."""
+        verdict = self.leading(row)
         return "reference" if verdict is None and self._is_reference(row) else ratio(verdict)
 
-    def on_pages(self, row: ClassRow) -> Verdict | None:
-        """The verdict on a row's pages a second."""
-        found = (each for each in self.verdicts if each.quantity == "pages_per_s" and each.condition == row.condition)
+    def leading(self, row: ClassRow) -> Verdict | None:
+        """The verdict on a row by the leading quantity."""
+        found = (each for each in self.verdicts if each.quantity == self.quantity and each.condition == row.condition)
         return next(found, None)
 
     def _is_reference(self, row: ClassRow) -> bool:
@@ -66,10 +79,16 @@ class Part:
     laws: list[Law]
 
     @property
+    def quantity(self) -> str:
+        """The column that its conditions are compared by first."""
+        return leading_quantity(self.strategies)
+
+    @property
     def comparisons(self) -> list[Comparison]:
         """One for each reference."""
         return [
             Comparison(
+                self.quantity,
                 each,
                 [verdict for verdict in self.verdicts if verdict.differs_in == each.differs_in],
                 [verdict for verdict in self.against_fastest if verdict.differs_in == each.differs_in],
@@ -99,10 +118,10 @@ class Part:
 
     @property
     def verdicts_charted(self) -> list[Verdict]:
-        """Those on pages a second against the first reference, of the conditions that charts show."""
+        """Those by the leading quantity against the first reference, of the conditions that charts show."""
         conditions = {row.condition for row in self.charted(self.strategies)}
         verdicts = [each for shown in self.comparisons_shown[:1] for each in shown.verdicts]
-        return [each for each in verdicts if each.quantity == "pages_per_s" and each.condition in conditions]
+        return [each for each in verdicts if each.quantity == self.quantity and each.condition in conditions]
 
     def charted(self, rows: Iterable[Figures]) -> list[Figures]:
         """Those of the rows that charts of single conditions show."""

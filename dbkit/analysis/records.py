@@ -38,6 +38,15 @@ class PageFigures(Struct, kw_only=True):
     stack: Annotated[str, Column(Group.CLASS, "a driver with a concurrency model")]
     strategy: Annotated[str, Column(Group.CLASS, "how a page is loaded: the `strategy` of the class, or else its name")]
     users: Annotated[Count | None, Column(Group.CLASS, "users at a time")]
+    arrivals_per_s: Annotated[
+        Figure,
+        Column(
+            Group.CLASS,
+            "pages that were asked for a second in an [open loop](open-loop.md); empty in a closed one, as all columns "
+            "of arrivals",
+            "pages/s",
+        ),
+    ] = None
     processes: Annotated[Count | None, Column(Group.CLASS, "load processes that read the pages")] = None
     settings: dict[str, str]
     """Those that vary, by name, as `{"pool-size": "5"}`: CSV files have a column for each."""
@@ -77,12 +86,62 @@ class PageFigures(Struct, kw_only=True):
         ),
     ]
 
+    sustained: Annotated[
+        bool | None,
+        Column(
+            Group.ARRIVALS,
+            "whether pages were served as fast as they were asked for; if not, response times depend on how long it "
+            "was measured, and are empty",
+        ),
+    ] = None
+    late: Annotated[
+        Count | None,
+        Column(Group.ARRIVALS, "pages for which no user was free when they were due", heading="late", terminal="late"),
+    ] = None
+    waiting: Annotated[
+        Count | None,
+        Column(
+            Group.ARRIVALS,
+            "pages that were due at the end of the measured time and waited for a user, of all slots together",
+            heading="backlog",
+            terminal="backlog",
+        ),
+    ] = None
+    not_begun: Annotated[
+        Count | None,
+        Column(
+            Group.ARRIVALS,
+            "pages asked for in the measured time that were never begun, in no other figure",
+            heading="not begun",
+        ),
+    ] = None
+    longest_lag_ms: Annotated[
+        Figure,
+        Column(
+            Group.ARRIVALS,
+            "the longest time from when a page was due until it was begun",
+            "ms",
+            heading="longest lag",
+            terminal="lag",
+        ),
+    ] = None
+    generator_lag_ms: Annotated[
+        Figure,
+        Column(
+            Group.ARRIVALS,
+            "how late pages were begun for which a user was free: what the load generator adds",
+            "ms",
+            heading="generator lag",
+        ),
+    ] = None
+
     p50_ms: Annotated[
         Figure,
         Column(
             Group.RESPONSE,
             "half of the pages came within this response time, from asking for the page until it is "
-            "rendered and its connection handed back; in a [closed loop](#closed-loop)",
+            "rendered and its connection handed back; in a [closed loop](#closed-loop), or from when it is due in an "
+            "[open one](open-loop.md)",
             "ms",
             heading="p50",
             terminal="p50",

@@ -18,9 +18,10 @@ from dbkit.analysis.pairs import pairings, values_in_order
 from dbkit.analysis.parts import parts
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow
 from dbkit.analysis.result import Reference, Result, WorkloadInfo
-from dbkit.analysis.rows import ConditionTotal, bare_row, round_figure, slot_row
+from dbkit.analysis.rows import ConditionTotal, bare_row, round_figure, slot_row, without_times
 from dbkit.analysis.scaling import laws
 from dbkit.analysis.slot import Slot, UserClass
+from dbkit.analysis.varied import leading_quantity
 from dbkit.analysis.warnings import (
     warnings_of_classes,
     warnings_of_empty_slots,
@@ -129,14 +130,25 @@ class Rounds:
         """Add the rows of a workload's conditions, and how they compare with each other."""
         counted = [row for row in result.slots if not row.replaced and row.workload == workload]
         on_pages = model_of(counted, "pages_per_s")
-        by_label = on_pages.levels()
-        rows = self._class_rows(workload, names, by_label)
+        rows = self._class_rows(workload, names, on_pages.levels())
+        unsustained = {row.label for row in rows.values() if row.sustained is False}
+        for slot in counted:
+            if slot.label in unsustained:  # those of its slots that happened to keep up would flatter it
+                without_times(slot)
         result.strategies += in_order(rows, self._variations)
         if "pages_per_s" in quantities:
             add_harness_shares([*rows.values()], counted, self._bare_rows(workload, result.calibration))
+        models = {"pages_per_s": on_pages}
+        leading = leading_quantity(rows.values())
+        if leading not in models:
+            models[leading] = model_of(counted, leading)
+            quantities = {leading, *quantities} if quantities else ()
+        by_label = models[leading].levels()
+        if leading != "pages_per_s":  # a time: the shorter the faster
+            by_label = {label: 1 / level for label, level in by_label.items()}
         levels = {condition: by_label[row.label] for condition, row in rows.items() if row.label in by_label}
         found = pairings(rows, levels, self._variations, self._named_reference(workload))
-        verdicts = compare_rows(counted, on_pages, rows, found, quantities)
+        verdicts = compare_rows(counted, models, rows, found, quantities, leading)
         result.verdicts += verdicts.against_reference
         result.against_fastest += verdicts.against_fastest
         if references := [

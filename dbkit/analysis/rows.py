@@ -15,10 +15,10 @@ from msgspec.structs import asdict
 
 from dbkit.analysis.bound import bound_by
 from dbkit.analysis.columns import columns
-from dbkit.analysis.condition import Condition
+from dbkit.analysis.condition import Arrivals, Condition
 from dbkit.analysis.intervals import interval_around
 from dbkit.analysis.records import BareRow, ClassRow, CurvePoint, SlotRow
-from dbkit.analysis.slot import Slot, UserClass, largest, mean, per
+from dbkit.analysis.slot import Slot, UserClass, largest, mean, per, sustained
 from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.tally import SHOWN_PARTS, Tally, db_parts
 
@@ -53,6 +53,7 @@ def slot_row(slot: Slot, user_class: UserClass) -> SlotRow:
         unfinished=measured.unfinished + slot.warm_up.unfinished,
         warm_up_pages=slot.warm_up.pages,
         pages_per_s=per(measured.page_equivalents, seconds),
+        **arrival_figures(measured, slot.sustained, sum(each.waiting for each in processes)),
         **_percentiles(measured),
         **_mean_figures(measured, slot.answer_wait_ms),
         client_cpu_ms=None if client_cpu_s is None else per(client_cpu_s * 1000, measured.page_equivalents),
@@ -72,6 +73,8 @@ def slot_row(slot: Slot, user_class: UserClass) -> SlotRow:
         incomplete=slot.incomplete,
         replaced=slot.replaced,
     )
+    if row.sustained is False:
+        without_times(row)
     return rounded(row)
 
 
@@ -107,6 +110,8 @@ def class_row(condition: Condition, user_class: UserClass, tally: Tally, end: st
         | _mean_figures(tally, figures.get("answer_wait_ms"))
         | figures
     )
+    if row.sustained is False:
+        without_times(row)
     return rounded(row)
 
 
@@ -161,6 +166,7 @@ class ConditionTotal:
             rounds=len({row.round for row in rows}),
             unfinished=sum(row.unfinished for row in rows),
             pages_per_s=per(self._tally.page_equivalents, sum(row.seconds for row in rows)),
+            **arrival_figures(self._tally, sustained(slots), sum(row.waiting or 0 for row in rows)),
             answer_wait_ms=_answer_wait_ms(slots),
             client_cpu_ms=_weighted(rows, "client_cpu_ms"),
             server_cpu_ms=_weighted(rows, "server_cpu_ms"),
@@ -182,6 +188,31 @@ def round_figure(value: float) -> float:
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
+def arrival_figures(tally: Tally, is_sustained: bool | None, waiting: int) -> dict[str, Any]:
+    """The columns of arrivals; none in a closed loop, where it is None whether pages were served as fast as asked for.
+
+    `waiting` are the pages that were due at the end and waited for a user.
+    """
+    if is_sustained is None:
+        return {}
+    return {
+        "sustained": is_sustained,
+        "late": tally.late,
+        "waiting": waiting,
+        "not_begun": tally.not_begun,
+        "longest_lag_ms": tally.longest_lag_ms,
+        "generator_lag_ms": per(tally.lag_ms, tally.pages - tally.late),
+    }
+
+
+def without_times(row: ClassRow | SlotRow) -> None:
+    """Empty its response times: they would have been longer in a longer run, as pages pile up."""
+    for name in (*PERCENTILES, "max_ms"):
+        setattr(row, name, None)
+    if isinstance(row, ClassRow):
+        row.response_curve = []
+
+
 def _names(condition: Condition, user_class: UserClass) -> dict[str, Any]:
     return {
         "condition": condition.key,
@@ -189,6 +220,7 @@ def _names(condition: Condition, user_class: UserClass) -> dict[str, Any]:
         "workload": user_class.workload,
         "user_class": user_class.name,
         "settings": dict(condition.variant),
+        "arrivals_per_s": condition.load.rate_per_s if isinstance(condition.load, Arrivals) else None,
         "stack": user_class.stack,
         "strategy": user_class.strategy,
     }

@@ -6,11 +6,12 @@ its row to `dbkit.analysis.rows`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from dbkit.analysis.condition import Condition
+from dbkit.analysis.condition import Arrivals, Condition
+from dbkit.measure.arrivals import is_sustained
 from dbkit.measure.machine import CORES
 from dbkit.measure.tally import Tally
 
@@ -64,6 +65,10 @@ class ProcessSlot:
     """Users of this process that read fewer than 3 pages in the measured time."""
     relay_cpu_s: float = 0.0
     """CPU time of what makes the server farther away for this process: see `dbkit.database.relay`."""
+    waiting_before: int = 0
+    """In an open loop, pages that were due and that nobody read yet when the warm-up ended."""
+    waiting: int = 0
+    """The same when the gate was closed."""
     bare_pages: float | None = None
     """Pages read bare, each by the share of its time that lies in the measured time; see `Slot.bare`."""
 
@@ -104,7 +109,21 @@ class Slot:
     @property
     def users(self) -> int:
         """How many users read pages."""
-        return self.condition.load.count if self.condition.load else 0
+        return self.condition.load.users if self.condition.load else 0
+
+    @property
+    def at_work(self) -> float:
+        """How many users read a page at a time: all, or in an open loop those by Little's law."""
+        if not isinstance(self.condition.load, Arrivals) or not self.measured.succeeded:
+            return self.users
+        page_s = (self.measured.response.sum_ms - self.measured.parts_ms["queue_ms"]) / 1000 / self.measured.succeeded
+        seconds = mean(process.seconds for process in self.processes)
+        return page_s * self.measured.page_equivalents / seconds if seconds else self.users
+
+    @property
+    def sustained(self) -> bool | None:
+        """Whether pages were served as fast as they were asked for; None in a closed loop."""
+        return sustained([self])
 
     @property
     def busiest(self) -> ProcessSlot | None:
@@ -145,7 +164,7 @@ class Slot:
         share of its own user, who is waiting and holds nobody up.
         """
         lag_ms = mean(process.lane_lag_ms for process in self.processes)
-        others = 1 - len(self.processes) / self.users if self.users else 0.0
+        others = 1 - len(self.processes) / self.at_work if self.at_work else 0.0
         db_ms = self.measured.mean_ms("db_ms")
         if lag_ms is None or db_ms is None:
             return None
@@ -186,6 +205,15 @@ class Slot:
     def is_disturbed(self) -> bool:
         """Whether neighbours of the machine, or on it, took much of its time."""
         return (self.steal_share or 0) > DISTURBED_STEAL_SHARE or (self.other_cpu_share or 0) > DISTURBED_OTHER_SHARE
+
+
+def sustained(slots: Collection[Slot]) -> bool | None:
+    """Whether pages of a condition were served as fast as they were asked for, in all its slots together."""
+    if not any(isinstance(slot.condition.load, Arrivals) for slot in slots):
+        return None
+    growth = sum(each.waiting - each.waiting_before for slot in slots for each in slot.processes)
+    not_begun = sum(slot.measured.not_begun for slot in slots)
+    return is_sustained(sum(slot.measured.pages for slot in slots) + not_begun, growth, not_begun)
 
 
 def per(value: float, by: float) -> float | None:

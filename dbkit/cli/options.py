@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
-from dbkit.analysis.condition import Variation
+from dbkit.analysis.condition import SPACINGS, Variation
 from dbkit.cli.bench import BENCH_STACKS
 from dbkit.cli.values import ValueType, choice, database_name, database_url, duration, integer, round_trip, share, text
-from dbkit.cli.variations import Appended, ladder, read_variations, variations
+from dbkit.cli.variations import Appended, ladder, rates, read_variations, variations
 from dbkit.database.settings import JITS, PAGE_ENDS, POOL_CLASSES, SESSION_CLOSES, SWITCHES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
@@ -220,6 +220,21 @@ _TABLE = (
         "numbers of users to compare, as 1,2,5,10",
         "each class runs with each; in rounds alone",
         default_words="the number of -u",
+    ),
+    Option(
+        "arrivals",
+        rates("pages a second"),
+        "",
+        "pages a second that are asked for, each at its time, as 100 or 50,100,200",
+        "an open loop: -u is then how many can be served at once; several rates are compared in rounds",
+        default_words="none, a closed loop: each user asks when its last page has come back",
+    ),
+    Option(
+        "arrival_spacing",
+        choice(*SPACINGS),
+        SPACINGS[0],
+        "how arrivals follow one another",
+        "poisson at random, as those of many people do, even at equal distances",
     ),
     Option(
         "vary",

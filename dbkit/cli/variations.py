@@ -9,6 +9,7 @@ import argparse
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 from dbkit.analysis.condition import Variation
@@ -50,6 +51,25 @@ def read_ladder(text: str) -> tuple[int, ...]:
     """The numbers of a ladder. Raises ValueError where they do not ascend, or are none."""
     steps = tuple(int(step) for step in text.split(","))
     if steps[0] < 1 or any(later <= earlier for earlier, later in pairwise(steps)):
+        raise ValueError
+    return steps
+
+
+def rates(unit: str) -> ValueType:
+    """Ascending rates above 0; nothing for none. The value is text: see `read_rates`."""
+
+    def read(text: str) -> str:
+        if text:
+            read_rates(text)
+        return text
+
+    return ValueType("ascending numbers above 0, such as 100 or 50,100,200", unit, read)
+
+
+def read_rates(text: str) -> tuple[float, ...]:
+    """Rates, a second. Raises ValueError where they do not ascend, or are no numbers above 0."""
+    steps = tuple(float(step) for step in text.split(","))
+    if any(later <= earlier for earlier, later in pairwise(steps)) or not (steps[0] > 0 and isfinite(steps[-1])):
         raise ValueError
     return steps
 

@@ -11,11 +11,13 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import astuple
 from typing import Any, cast
 
 import gevent
 from locust.event import EventHook
 
+from dbkit.analysis.condition import Arrivals
 from dbkit.analysis.plan import Planner, Schedule, Turn, Turns
 from dbkit.analysis.slot import Slot
 from dbkit.database.server import ServerCpuProbe, ServerProcesses
@@ -84,7 +86,7 @@ class Conductor:
         # Locust's test begins with the first users
         self._page_classes = self._context.page_classes_without_keys(options, environment.user_classes)
         self.planned = schedule.slots - schedule.bare_slots
-        slot_s = slot_seconds(max(load.users for load in options.users_to_compare), options)
+        slot_s = slot_seconds(max(load.users for load in options.loads_to_compare), options)
         self.progress = ScheduleProgress(schedule.rounds, schedule.slots, slot_s, began_at_s=time.perf_counter())
         self.pauses.begin()
         try:
@@ -162,8 +164,9 @@ class Conductor:
         probes = self._probes_of(database)
         slot = Slot(len(self.slots), round_number, turn.condition, 0.0, bare=turn.bare)
         about = {
-            **{"slot": slot.number, "condition": turn.condition.key, "variant": turn.condition.variant},
-            **{"user_class": page_class.name, "bare": turn.bare, "drain_timeout_s": options.drain_timeout},
+            **{"slot": slot.number, "round": round_number, "condition": turn.condition.key},
+            **{"variant": turn.condition.variant, "arrivals": _arrivals(turn), "user_class": page_class.name},
+            **{"bare": turn.bare, "drain_timeout_s": options.drain_timeout},
         }
         processes.begin_slot(slot.number)
         processes.ask(PARK, about)
@@ -207,10 +210,16 @@ class Conductor:
         return self._open_times.counted(page_class.stack, page_class.request_name)
 
 
+def _arrivals(turn: Turn) -> list[Any] | None:
+    """The fields of the turn's `Arrivals`; None in a closed loop."""
+    load = turn.condition.load
+    return [*astuple(load)] if isinstance(load, Arrivals) else None
+
+
 def _words(turn: Turn, options: TestOptions) -> str:
     """What a slot runs, as short as it can be in its test."""
     condition = turn.condition
-    several = options.loads or options.vary
+    several = options.loads or options.arrivals or options.vary
     return f"{condition.key if several else condition.user_class}{' (bare)' if turn.bare else ''}"
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from dbkit.database.server import ServerInfo, check_server
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.load import verification
+from dbkit.load.arrivals import ArrivalStream
 from dbkit.load.gate import NO_SLOT, Gate
 from dbkit.load.options import TestOptions, database_of_variant
 from dbkit.load.outbox import Outbox
@@ -64,6 +66,8 @@ class LoadTest:
         """After how many seconds it is to be stopped; None where nothing stops it, or a shape does."""
         self.resources: Resources | None = None
         """What its users share, in a process that reads pages."""
+        self.arrivals: dict[str, ArrivalStream] = {}
+        """The pages that each class is asked for in an open loop without a schedule."""
         self.reset_figures()
 
     def reset_figures(self) -> None:
@@ -116,6 +120,27 @@ class LoadContext:
     def begin_slot(self, condition: str, variant: Variant) -> None:
         """The users of a slot are about to come; the first slot's before the test has begun in this process."""
         self._slot = condition, variant
+
+    def arrivals(self, user_class: str) -> ArrivalStream | None:
+        """The pages that a class is asked for, in this process, in an open loop; None in a closed one."""
+        if self.gate.window.slot is not None:
+            return self.gate.window.arrivals
+        options = self.test.options
+        if options.arrivals and user_class not in self.test.arrivals:
+            runner: Any = self.environment.runner
+            seed = f"{options.seed}/{runner.worker_index}/{user_class}/arrivals"
+            self.test.arrivals[user_class] = ArrivalStream(options.arrivals_to_compare[0], seed)
+        return self.test.arrivals.get(user_class)
+
+    @contextmanager
+    def counted_in(self, arrivals: ArrivalStream) -> Iterator[None]:
+        """One user more is there to read the pages of a stream. In a slot all are there from its beginning."""
+        users = int(self.gate.window.slot is None)
+        arrivals.add_users(users)
+        try:
+            yield
+        finally:
+            arrivals.add_users(-users)
 
     def use_settings(self) -> None:
         """Read with the settings of the present slot. The users of the last one are gone."""
@@ -221,7 +246,7 @@ class LoadContext:
     def _most_users(self, options: TestOptions) -> int | None:
         """How many users there can be at a time; None where nobody knows."""
         if options.loads or self.options.headless:
-            return max(load.users for load in options.users_to_compare)
+            return max(load.users for load in options.loads_to_compare)
         return None
 
     def _setups(self, options: TestOptions, user_classes: Iterable[type[User]]) -> dict[Variant, SlotSetup]:
@@ -294,9 +319,15 @@ class LoadContext:
         """Note when the test was stopped; Locust stops one also where none has begun."""
         if self._test is not None:
             self._test.ended_at_s = time.perf_counter()
+            for arrivals in self._test.arrivals.values():
+                arrivals.close(self._test.ended_at_s)
 
     def end_test(self) -> None:
         """Close what the test had open. Its users are gone."""
+        if self._test is not None:
+            for user_class, arrivals in self._test.arrivals.items():
+                self.recorder.add_not_begun(NO_SLOT, arrivals.drop(), user_class)
+            self._test.arrivals.clear()
         self.outbox.close()
         if self._test is not None and self._test.resources is not None:
             resources, self._test.resources = self._test.resources, None

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
+from dbkit.load.arrivals import ArrivalStream
+
 if TYPE_CHECKING:
     from dbkit.load.stint import BareStint, Stint
 
@@ -28,9 +30,16 @@ class Window:
     A page belongs to the window in which it was asked for, and knows it from then on.
     """
 
-    __slots__ = ("bare", "bare_stints", "condition", "measured_from_at_s", "measured_until_at_s", "slot")
+    __slots__ = ("arrivals", "bare", "bare_stints", "condition", "measured_from_at_s", "measured_until_at_s", "slot")
 
-    def __init__(self, slot: int | None, condition: str | None = None, *, bare: bool = False) -> None:
+    def __init__(
+        self,
+        slot: int | None,
+        condition: str | None = None,
+        *,
+        bare: bool = False,
+        arrivals: ArrivalStream | None = None,
+    ) -> None:
         self.slot = slot
         """The slot's number in its schedule, from 0; None without a schedule."""
         self.condition = condition
@@ -38,6 +47,8 @@ class Window:
         self.bare = bare
         """Whether page functions are called bare: see `dbkit.load.stint.BareStint`."""
         self.bare_stints: list[BareStint] = []
+        self.arrivals = arrivals
+        """The pages that are asked for in an open loop; None in a closed one, and without a schedule."""
         self.measured_from_at_s = -math.inf if slot is None else math.inf
         self.measured_until_at_s = math.inf
 
@@ -98,15 +109,22 @@ class Gate:
         self.window.measured_from_at_s = time.perf_counter()
 
     def close(self) -> None:
-        """Let no further page begin. Those in flight go on."""
+        """Let no further page be asked for. Those in flight go on, and those that wait to be begun in an open loop."""
         if self.closed:
             return
         self.window.measured_until_at_s = time.perf_counter()
+        if self.window.arrivals is not None:
+            self.window.arrivals.close(self.window.measured_until_at_s)
         self.closed = True
         self._open.clear()
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until no page is in flight, for `timeout_s` seconds at the most."""
+        """Wait until no page is in flight or waits to be begun, for `timeout_s` seconds at the most."""
         until_at_s = time.perf_counter() + timeout_s
-        while any(stint.in_flight is not None for stint in self.stints) and time.perf_counter() < until_at_s:
+        while self._is_busy() and time.perf_counter() < until_at_s:
             gevent.sleep(POLL_S)
+
+    def _is_busy(self) -> bool:
+        # in this order: a stint is in flight before it takes a page that waits
+        waits = self.window.arrivals is not None and self.window.arrivals.waiting() > 0
+        return waits or any(stint.in_flight is not None for stint in self.stints)

@@ -70,9 +70,13 @@ def read_sync(engine: Engine, source: PageSource, key: Key) -> Any:
 
 def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Callable[[float], object]) -> None:
     """Read a stint's pages by `read`; `LoopLane._read_pages` is the same for coroutines."""
-    if think_s := stint.first_think_s():
-        sleep(think_s)
-    while (page := stint.ask()) is not None:
+    pause_s = stint.first_pause_s()
+    while True:
+        while pause_s is not None:
+            sleep(pause_s)
+            pause_s = stint.further_pause_s()
+        if (page := stint.ask()) is None:
+            return
         try:
             with page.cost:
                 page.rendered = read(page.source, page.key)
@@ -83,8 +87,7 @@ def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Call
         if stint.killed:  # and the page has kept it to itself: see `PageUser.end_by`
             raise GreenletExit
         stint.put(page)
-        if (pause_s := stint.pause_s(page)) is not None:
-            sleep(pause_s)
+        pause_s = stint.pause_s(page)
 
 
 def connections_to_open(pool: Pool, users: int) -> int:
@@ -133,12 +136,13 @@ class GreenletLane:
         return read_sync(self._engine, source, key)
 
     def read_pages(self, stint: Stint) -> None:
-        stopped = Event()
-        stint.wake = stopped.set
+        woken = Event()
+        stint.wake = woken.set
 
         def think(seconds: float) -> None:
             if seconds:
-                stopped.wait(seconds)
+                woken.wait(seconds)
+                woken.clear()
             else:
                 gevent.sleep(0)
 
@@ -193,10 +197,14 @@ class LoopLane:
     async def _read_pages(self, stint: Stint) -> None:
         this_task: Any = asyncio.current_task()
         thinking = _Thinking(self._loop_thread)
-        stint.wake = thinking.end_soon
-        if think_s := stint.first_think_s():
-            await thinking.sleep(think_s)
-        while (page := stint.ask()) is not None:
+        stint.wake = thinking.wake_soon
+        pause_s = stint.first_pause_s()
+        while True:
+            while pause_s is not None:
+                await thinking.sleep(pause_s)
+                pause_s = stint.further_pause_s()
+            if (page := stint.ask()) is None:
+                return
             try:
                 with page.cost:
                     page.rendered = await self._read(page.source, page.key)
@@ -205,10 +213,7 @@ class LoopLane:
                     raise
                 page.error = error
             stint.put(page)
-            if pause_s := stint.pause_s(page):
-                await thinking.sleep(pause_s)
-            elif pause_s is not None:
-                await asyncio.sleep(0)
+            pause_s = stint.pause_s(page)
 
     async def _read(self, source: PageSource, key: Key) -> Any:
         return await read_page_async(
@@ -243,33 +248,24 @@ class LoopLane:
 
 
 class _Thinking:
-    """A user's sleep in the loop, which the hub can end."""
+    """A user's sleep in the loop, which others can end."""
 
     def __init__(self, loop_thread: LoopThread) -> None:
         self._loop_thread = loop_thread
-        self._over: asyncio.Future[None] | None = None
-        self._ended = False
+        self._woken = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep for `seconds`, or until it is to end; not at all once it has been ended."""
-        if self._ended:
+        """Sleep for `seconds`, or until it is woken up; 0 lets others run once."""
+        if not seconds:
+            await asyncio.sleep(0)
             return
-        loop = asyncio.get_running_loop()
-        self._over = loop.create_future()
-        timer = loop.call_later(seconds, self._wake)
+        timer = asyncio.get_running_loop().call_later(seconds, self._woken.set)
         try:
-            await self._over
+            await self._woken.wait()
+            self._woken.clear()
         finally:
             timer.cancel()
 
-    def end_soon(self) -> None:
-        """End it; from any thread."""
-        self._loop_thread.call_soon(self._end)
-
-    def _end(self) -> None:
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._over is not None and not self._over.done():
-            self._over.set_result(None)
+    def wake_soon(self) -> None:
+        """End the sleep, or the next one; from any thread."""
+        self._loop_thread.call_soon(self._woken.set)

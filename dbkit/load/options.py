@@ -13,9 +13,9 @@ from typing import Any
 
 from locust.argument_parser import LocustArgumentParser
 
-from dbkit.analysis.condition import Users, Variant, Variation
+from dbkit.analysis.condition import Arrivals, Load, Spacing, Users, Variant, Variation
 from dbkit.cli import options
-from dbkit.cli.variations import read_ladder
+from dbkit.cli.variations import read_ladder, read_rates
 from dbkit.database.engines import DIRECT
 from dbkit.database.settings import Jit, PageEnd, PoolClass, SessionClose, Settings, Switch
 
@@ -68,7 +68,10 @@ class TestOptions:
     jit: Jit
     round_trip: float
     loads: str
-    """See `users_to_compare`."""
+    """See `loads_to_compare`."""
+    arrivals: str
+    """See `arrivals_to_compare`."""
+    arrival_spacing: Spacing
     vary: str
     """See `variations`."""
     budget: float
@@ -86,10 +89,18 @@ class TestOptions:
         return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
 
     @property
-    def users_to_compare(self) -> tuple[Users, ...]:
-        """The loads of `--loads`, or that of `-u`."""
+    def loads_to_compare(self) -> tuple[Load, ...]:
+        """The loads of `--arrivals`, or of `--loads`, or that of `-u`."""
+        if self.arrivals:
+            return self.arrivals_to_compare
         counts = read_ladder(self.loads) if self.loads else (self.num_users or 1,)
         return tuple(Users(count) for count in counts)
+
+    @property
+    def arrivals_to_compare(self) -> tuple[Arrivals, ...]:
+        """The loads of `--arrivals`, each served by `-u` users at the most."""
+        rates = read_rates(self.arrivals) if self.arrivals else ()
+        return tuple(Arrivals(rate, self.num_users or 1, self.arrival_spacing) for rate in rates)
 
     @property
     def variations(self) -> tuple[Variation, ...]:

@@ -117,6 +117,7 @@ class Outbox:
                 "measured": page.measured,
                 "measured_share": page.measured_share,
                 "think_ms": page.think_ms,
+                **({} if page.late is None else {"late": page.late}),
                 **cost.as_dict(),
             },
         )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from dbkit.analysis.slot import ProcessSlot, Slot
 from dbkit.load.failures import Failures
+from dbkit.load.gate import Window
 from dbkit.load.stint import Page
 from dbkit.measure.tally import Tally
 from dbkit.measure.timeline import Timeline
@@ -67,6 +68,15 @@ class Recorder:
     def add_unfinished(self, user_class: str, page: Page) -> None:
         """Count a page that was cut off."""
         self.tallies[Key(page.window.condition or user_class, page.window.slot, page.measured)].unfinished += 1
+
+    def add_not_begun(self, window: Window, asked_at_s: Iterable[float], user_class: str = "") -> None:
+        """Count pages that were asked for in an open loop and never begun, by when that was.
+
+        `user_class` is needed where there is no schedule.
+        """
+        for each_at_s in asked_at_s:
+            key = Key(window.condition or user_class, window.slot, window.measures(each_at_s))
+            self.tallies[key].not_begun += 1
 
     def take_message(self) -> dict[str, Any]:
         """Everything that has been recorded since the last call, in plain values that can be sent."""

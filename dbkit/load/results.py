@@ -218,6 +218,7 @@ class Results:
             planned_s=test.planned_s if is_final else None,
             timeline=recorder.timeline.columns(test.counts_from_at, test.counts_from_at + complete_s),
             workloads=self._workloads(),
+            open_loop=bool(test.options.arrivals),
         )
         self._add_failures(result)
         return result

@@ -20,6 +20,7 @@ from dbkit.database.stacks import find_stack
 from dbkit.errors import DbkitError
 from dbkit.load.options import DATABASE, TestOptions
 from dbkit.load.page_class import is_page_class, workload_of
+from dbkit.load.users import PageUser
 from dbkit.todo.workload import TODO_LIST
 
 USERS_A_SECOND = 100
@@ -38,7 +39,7 @@ def conditions_of(user_classes: Iterable[str], options: TestOptions) -> list[Con
     return [
         Condition(name, load, variant)
         for name in user_classes
-        for load in options.users_to_compare
+        for load in options.loads_to_compare
         for variant in variants(options.variations)
     ]
 
@@ -57,10 +58,33 @@ def check_schedule(options: argparse.Namespace, user_classes: Mapping[str, type[
                 f"{flag} compares conditions that run one at a time: use a locustfile with rounds, such as"
                 " locustfiles/rounds.py"
             )
+    if options.arrivals:
+        _check_arrivals(options, user_classes, in_rounds=in_rounds)
     if in_rounds:
         test = TestOptions.read(options)
         _check_variations(test, user_classes)
         _check_time(test, user_classes)
+
+
+def _check_arrivals(options: argparse.Namespace, user_classes: Mapping[str, type[User]], *, in_rounds: bool) -> None:
+    if options.num_users is None and (options.headless or options.autostart):
+        raise DbkitError("--arrivals needs -u: how many pages can be served at once, such as -u 50")
+    if options.loads:
+        raise DbkitError("--loads are of a closed loop, and --arrivals of an open one: give one of them, and -u")
+    if "," in options.arrivals and not in_rounds:
+        raise DbkitError(
+            "--arrivals with several rates compares conditions that run one at a time: use a locustfile with rounds,"
+            " such as locustfiles/rounds.py, or give one rate"
+        )
+    if options.think_time:
+        raise DbkitError("--think-time is of users who ask one page after the other; with --arrivals leave it out")
+    if options.calibrate:
+        raise DbkitError("--calibrate compares pages a second, and --arrivals sets them; give one of the two")
+    for name, user_class in user_classes.items():
+        if issubclass(user_class, PageUser) and PageUser.read_pages not in user_class.tasks:
+            raise DbkitError(
+                f"--arrivals cannot ask {name} for pages, as it has tasks of its own; choose other classes"
+            )
 
 
 def _check_variations(options: TestOptions, user_classes: Mapping[str, type[User]]) -> None:
@@ -109,7 +133,7 @@ _REFUSALS: dict[str, Callable[[Any], str]] = {
 
 
 def _check_time(options: TestOptions, user_classes: Iterable[str]) -> None:
-    limit_s = options.budget or (HOUR_S if options.loads or options.vary else 0.0)
+    limit_s = options.budget or (HOUR_S if options.loads or options.arrivals or options.vary else 0.0)
     if not limit_s:
         return
     conditions = conditions_of(user_classes, options)

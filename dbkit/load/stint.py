@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from time import perf_counter
 from typing import Any, Protocol
 
+from dbkit.load.arrivals import ArrivalStream
 from dbkit.load.gate import Gate, Window
 from dbkit.load.native import allocate_lock
 from dbkit.load.page_class import PageSource
@@ -44,7 +45,7 @@ class Reader(Protocol):
 class Page:
     """One page on its way: asked for, read, put down."""
 
-    __slots__ = ("cost", "error", "key", "reader", "rendered", "source", "think_ms", "window")
+    __slots__ = ("cost", "error", "key", "late", "reader", "rendered", "source", "think_ms", "window")
 
     def __init__(
         self, reader: Any, source: PageSource, key: Key, window: Window, cost: PageCost, think_ms: float
@@ -56,6 +57,8 @@ class Page:
         self.cost = cost
         self.think_ms = think_ms
         """How long the user thought before it asked."""
+        self.late: bool | None = None
+        """In an open loop, whether no user was free when it was due; None in a closed one."""
         self.rendered: Any = None
         self.error: BaseException | None = None
         """Why it failed."""
@@ -67,8 +70,9 @@ class Page:
 
     @property
     def measured_share(self) -> float:
-        """See `Window.share`."""
-        return self.window.share(self.cost.asked_at_s, self.cost.finished_at_s)
+        """See `Window.share`. A wait for a free user is none of the work that was done in that time."""
+        since_at_s = self.cost.asked_at_s if self.late is None else self.cost.started_at_s
+        return self.window.share(since_at_s, self.cost.finished_at_s)
 
     @property
     def did_not_wait(self) -> bool:
@@ -118,12 +122,16 @@ class Stint:
 
     # In the lane
 
-    def first_think_s(self) -> float:
-        """Seconds before the first page."""
+    def first_pause_s(self) -> float | None:
+        """As `pause_s`, before the first page."""
         if self.left > 0:
-            return 0.0
+            return None
         think_s = self._reader.wait_time()
-        return self._think(think_s * self._reader.first_wait_share() if think_s > 0 else 0.0)
+        return self._think(think_s * self._reader.first_wait_share() if think_s > 0 else 0.0) or None
+
+    def further_pause_s(self) -> float | None:
+        """As `pause_s`, after a pause."""
+        return None
 
     def ask(self) -> Page | None:
         """The next page, to be read now; None where the stint is over."""
@@ -132,7 +140,7 @@ class Stint:
             self._think_s -= early_s
         self.in_flight = self
         with self._lock:  # between two looks of `abandon` a page is either not asked for or known
-            if self._gate.closed or self._stopping or not self.left:
+            if self._is_over():
                 self.in_flight = None
                 return None
             self.left -= 1
@@ -141,6 +149,9 @@ class Stint:
             page = Page(reader, self._source, key, self._gate.window, cost, self._think_s * 1000)
             self.in_flight = page
         return page
+
+    def _is_over(self) -> bool:
+        return self._gate.closed or self._stopping or not self.left
 
     def put(self, page: Page) -> None:
         """A page has come back, or has failed. One that the user did not wait for is dropped."""
@@ -187,6 +198,9 @@ class Stint:
         self._stopping = True
         self.wake()
 
+    def leave(self) -> None:
+        """The stint is over."""
+
     def abandon(self) -> object | None:
         """The user is gone: the page in flight, which counts as cut off alone; None if there is none.
 
@@ -196,6 +210,60 @@ class Stint:
             self._abandoned = self._stopping = True
             page, self.in_flight = self.in_flight, None
         return page
+
+
+class ArrivalStint(Stint):
+    """A stint in an open loop: each page is asked for at its time, which a stream of arrivals has, not the user.
+
+    When the gate closes, pages that were asked for before are still read.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        source: PageSource,
+        gate: Gate,
+        put: Callable[[Page], bool],
+        arrivals: ArrivalStream,
+    ) -> None:
+        super().__init__(reader, source, gate, put)
+        self._arrivals = arrivals
+        self._free_since_at_s = self._asked_at_s
+        self._has_arrival = False
+
+    def first_pause_s(self) -> float | None:
+        return self.further_pause_s()
+
+    def further_pause_s(self) -> float | None:
+        if self._stopping:
+            return None
+        self.in_flight = self  # before it has the page: see `in_flight`
+        asked_at_s = self._arrivals.take(self)
+        if asked_at_s is None:
+            self.in_flight = None
+            return self._arrivals.sleep_s(self)
+        self._asked_at_s, self._has_arrival = asked_at_s, True
+        return None
+
+    def ask(self) -> Page | None:
+        page = super().ask()
+        if page is not None:
+            self._has_arrival = False
+            page.late = self._asked_at_s < self._free_since_at_s
+        return page
+
+    def pause_s(self, page: Page) -> float | None:
+        self._free_since_at_s = page.cost.finished_at_s
+        pause_s = self.further_pause_s()
+        if pause_s is None and page.did_not_wait:
+            return 0.0 if self._has_room else CROWDED_S
+        return pause_s
+
+    def leave(self) -> None:
+        self._arrivals.leave(self, self._asked_at_s if self._has_arrival else None)
+
+    def _is_over(self) -> bool:
+        return self._stopping or not self._has_arrival
 
 
 class BarePage:

@@ -34,7 +34,7 @@ from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST
 from dbkit.database.settings import PageEnd
 from dbkit.errors import DbkitError
 from dbkit.load.context import context_of
-from dbkit.load.stint import BareStint, Page, Stint
+from dbkit.load.stint import ArrivalStint, BareStint, Page, Stint
 from dbkit.paging import PageFunction
 from dbkit.workload import Key, Workload, as_key
 
@@ -123,8 +123,14 @@ class PageUser(User):
         gate = self.load_context.gate
         while True:
             self._wait_for_gate()
-            kind = BareStint if gate.window.bare else Stint
-            self._read(kind(self, self.page_class.source, gate, self.load_context.outbox.put))
+            about = self, self.page_class.source, gate, self.load_context.outbox.put
+            if gate.window.bare:
+                self._read(BareStint(*about))
+            elif (arrivals := self.load_context.arrivals(self.page_class.name)) is not None:
+                with self.load_context.counted_in(arrivals):
+                    self._read(ArrivalStint(*about, arrivals))
+            else:
+                self._read(Stint(*about))
             if self._state == LOCUST_STATE_STOPPING:
                 raise StopUser
 
@@ -193,6 +199,7 @@ class PageUser(User):
                 self.load_context.recorder.add_unfinished(type(self).__name__, page)
             raise
         finally:
+            stint.leave()
             self._stint = None
         if self._ending is not None:
             raise self._ending

@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import gevent
 
+from dbkit.analysis.condition import Arrivals
 from dbkit.analysis.slot import ProcessSlot
 from dbkit.database.relay import RelayCpuProbe
+from dbkit.load.arrivals import ArrivalStream
 from dbkit.load.context import LoadContext
 from dbkit.load.failures import PageFailure
 from dbkit.load.gate import Window
@@ -40,6 +42,8 @@ class SlotReader:
         self._probes: list[Probe] = []
         """Those that are reading; empty where nothing is measured."""
         self._waiting: gevent.Greenlet | None = None
+        self._due_before = 0
+        """In an open loop, pages that were due and that nobody read when the warm-up ended."""
         self._slot: int | None = None
         """The number of the slot that this process takes part in; one that joins during a slot waits for the next."""
         self._runner.register_message(PARK, self._park)
@@ -71,8 +75,14 @@ class SlotReader:
         self._answer(CONNECTED, slot)
 
     def _open(self, msg: Any, **_: Any) -> None:
-        if msg.data["slot"] == self._slot:
-            self._context.gate.open(Window(msg.data["slot"], msg.data["condition"], bare=msg.data["bare"]))
+        about = msg.data
+        if about["slot"] != self._slot:
+            return
+        arrivals = None
+        if about["arrivals"] is not None and self._context.reads_pages:
+            seed = f"{self._context.slot.options.seed}/{self._runner.worker_index}/{about['round']}/arrivals"
+            arrivals = ArrivalStream(Arrivals(*about["arrivals"]), seed, self._runner.user_count)
+        self._context.gate.open(Window(about["slot"], about["condition"], bare=about["bare"], arrivals=arrivals))
 
     def _measure(self, msg: Any, **_: Any) -> None:
         if not self._context.reads_pages:
@@ -84,6 +94,10 @@ class SlotReader:
         self._probes = [LagProbe(lane.measure_lag), *(make_probe() for make_probe in PROCESS_PROBES)]
         self._probes.append(RelayCpuProbe(self._context.relays))
         start_all(self._probes)
+        if (arrivals := self._context.gate.window.arrivals) is not None:
+            # else what is measured would be pages of the warm-up
+            self._context.recorder.add_not_begun(self._context.gate.window, arrivals.drop_where_hopeless())
+            self._due_before = arrivals.waiting()
         self._context.gate.measure()
         self._waiting = gevent.spawn(self._wait_until_enough, msg.data["slot"])
 
@@ -99,12 +113,17 @@ class SlotReader:
         gate = self._context.gate
         gate.close()
         measured = self._stop_measuring()
+        if measured is not None and (arrivals := gate.window.arrivals) is not None:
+            measured.waiting_before, measured.waiting = self._due_before, arrivals.waiting()
+            self._context.recorder.add_not_begun(gate.window, arrivals.drop_where_hopeless())
         # the rest takes as long as the slowest page, and in a single process the conductor is the caller
         gevent.spawn(self._finish, msg.data["slot"], msg.data["drain_timeout_s"], gate.window, measured)
 
     def _finish(self, slot: int, drain_timeout_s: float, window: Window, measured: ProcessSlot | None) -> None:
         context = self._context
         context.gate.drain(drain_timeout_s)
+        if window.arrivals is not None:
+            context.recorder.add_not_begun(window, window.arrivals.drop())
         context.outbox.flush()
         if measured is not None:  # else this process joined during the slot
             if window.bare:
@@ -123,7 +142,12 @@ class SlotReader:
         return ProcessSlot(**stop_all(probes), users_short=self._users_short()) if probes else None
 
     def _users_short(self) -> int:
-        """How many users have read fewer than `PAGES_A_USER` pages in the measured time of the slot so far."""
+        """How many users have read fewer than `PAGES_A_USER` pages in the measured time of the slot so far.
+
+        In an open loop none is short: it is not they who ask.
+        """
+        if self._context.gate.window.arrivals is not None:
+            return 0
         return sum(pages < PAGES_A_USER for pages in self._pages_of_users())
 
     def _pages_are_plenty(self) -> bool:

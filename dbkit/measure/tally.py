@@ -89,6 +89,14 @@ class Tally:
     """Pages that were cut off, in none of the other figures."""
     think_ms: float = 0.0
     """The users' think time before all pages, failed ones included."""
+    not_begun: int = 0
+    """In an open loop, pages that were asked for and never begun, in none of the other figures."""
+    late: int = 0
+    """In an open loop, pages for which no user was free when they were due, failed ones included."""
+    lag_ms: float = 0.0
+    """How late the others were begun: a free user was not woken up in time."""
+    longest_lag_ms: float = 0.0
+    """The longest that any of them waited to be begun."""
     failed_ms: float = 0.0
     """The response times of the pages that failed."""
     sums: Counter[str] = field(default_factory=Counter)
@@ -107,10 +115,17 @@ class Tally:
         """The mean a page of one of the `dbkit.measure.cost.PARTS`; None where no page succeeded."""
         return self.parts_ms[part] / self.succeeded if self.succeeded else None
 
-    def add(self, cost: Mapping[str, float], response_ms: float, failed: bool) -> None:
-        """Add one page; `cost` is `PageCost.as_dict()`, and the `think_ms` before the page."""
+    def add(self, cost: Mapping[str, Any], response_ms: float, failed: bool) -> None:
+        """Add one page.
+
+        `cost` is `PageCost.as_dict()`, the `think_ms` before the page, and in an open loop whether it was `late`.
+        """
         self.pages += 1
         self.think_ms += cost["think_ms"]
+        if (late := cost.get("late")) is not None:
+            self.late += late
+            self.lag_ms += 0.0 if late else cost["queue_ms"]
+            self.longest_lag_ms = max(self.longest_lag_ms, cost["queue_ms"])
         if failed:
             self.failures += 1
             self.failed_ms += response_ms
@@ -118,9 +133,9 @@ class Tally:
         self.response.add(response_ms)
         sums, parts_ms = self.sums, self.parts_ms
         for name in COUNTS:
-            sums[name] += cost[name]  # type: ignore[assignment]
+            sums[name] += cost[name]
         for name in PARTS:
-            parts_ms[name] += cost[name]  # type: ignore[assignment]
+            parts_ms[name] += cost[name]
 
     def merge(self, other: Tally) -> None:
         """Add all that `other` holds."""
@@ -128,6 +143,10 @@ class Tally:
         self.failures += other.failures
         self.unfinished += other.unfinished
         self.think_ms += other.think_ms
+        self.not_begun += other.not_begun
+        self.late += other.late
+        self.lag_ms += other.lag_ms
+        self.longest_lag_ms = max(self.longest_lag_ms, other.longest_lag_ms)
         self.failed_ms += other.failed_ms
         self.page_equivalents += other.page_equivalents
         self.sums.update(other.sums)

@@ -17,7 +17,7 @@ from dbkit.analysis.records import BareRow, ClassRow, PageFigures, SlotRow, Verd
 BY_NAME = {column.name: column for column in columns(ClassRow)}
 """The columns of a class, by name."""
 
-COSTS = (Group.COUNTS, Group.PARTS, Group.CPU, Group.HARNESS)
+COSTS = (Group.ARRIVALS, Group.COUNTS, Group.PARTS, Group.CPU, Group.HARNESS)
 """The groups of the tables that say why a class is fast or slow."""
 
 DOCUMENTED: dict[str, tuple[Column, ...]] = {

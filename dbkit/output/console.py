@@ -21,7 +21,7 @@ from dbkit.analysis.formats import harness_share, limit, number
 from dbkit.analysis.parts import Part, parts
 from dbkit.analysis.records import table_columns
 from dbkit.analysis.result import Result
-from dbkit.analysis.varied import value
+from dbkit.analysis.varied import leading_quantity, value
 from dbkit.output.columns import BY_NAME, COSTS
 from dbkit.output.terminal import output_console
 
@@ -31,10 +31,9 @@ GAP = 2
 """Spaces between two columns."""
 
 LEGEND = (
-    "Above: pages a second, response times in ms (closed loop: users wait while the server stalls, so that a stall "
-    "shows in few pages). Below, a page: statements, round trips, rows; ms waiting for its turn (queue) and a "
-    "connection (pool), opening one (conn.), waiting for the database (db), an answer waiting for Python (answer, "
-    "estimated), in Python (client); ms of CPU of the load process (CPU) and the server (srv)."
+    "Above: pages a second, response times in ms ({}). Below, a page: statements, round trips, rows; ms waiting for "
+    "its turn (queue) and a connection (pool), opening one (conn.), waiting for the database (db), an answer waiting "
+    "for Python (answer, estimated), in Python (client); ms of CPU of the load process (CPU) and the server (srv)."
 )
 
 WHY_COLUMNS = {column.terminal: column.name for column in table_columns(*COSTS) if column.terminal}
@@ -67,7 +66,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
             if len(workloads) > 1:
                 console.print(Text(f"workload {part.workload}", style="bold"), soft_wrap=True)
             _print_tables(part, console)
-        console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
+        console.print(Text(LEGEND.format(_kind_of_load(result)), style="dim"), width=PIPED_WIDTH)
     if shares := [f"{row.label} {harness_share(row)}" for row in result.strategies if harness_share(row)]:
         words = (
             f"Of the pages a second that page functions serve when called bare, the harness takes: {', '.join(shares)}."
@@ -75,6 +74,15 @@ def print_result(result: Result, console: Console | None = None) -> None:
         console.print(Text(words, style="dim"), width=PIPED_WIDTH)
     for sentence in result.headline:
         console.print(Text(sentence, style="bold"), soft_wrap=True)
+
+
+def _kind_of_load(result: Result) -> str:
+    if leading_quantity(result.strategies) == "pages_per_s":
+        return "closed loop: users wait while the server stalls, so that a stall shows in few pages"
+    return (
+        "open loop: from when a page is due; late: no user was free then; backlog: due at the end and not begun; lag:"
+        " the longest time until one was begun"
+    )
 
 
 def _print_tables(part: Part, console: Console) -> None:
@@ -89,11 +97,11 @@ def _print_tables(part: Part, console: Console) -> None:
 def _speeds(part: Part) -> list[Column]:
     rows = part.strategies
     cut_off = any(row.unfinished for row in rows)
-    ratios = [(each.reference.label, [each.cell(row) for row in rows]) for each in part.comparisons_shown]
+    ratios = [Column(each.heading, [each.cell(row) for row in rows]) for each in part.comparisons_shown]
     return [
         *_conditions(part),
         _figures(part, "pages_per_s"),
-        *(Column(f"× {reference}", cells) for reference, cells in ratios),
+        *ratios,
         *(_figures(part, column.name) for column in table_columns(Group.RESPONSE) if column.terminal),
         Column(BY_NAME["failures"].terminal, [str(row.failures) for row in rows]),
         Column(BY_NAME["unfinished"].terminal, [str(row.unfinished) if cut_off else "" for row in rows]),

@@ -23,9 +23,20 @@ def summary(result: Result) -> str:
     text = (
         templates()
         .get_template("summary.md")
-        .render(result=result, parts=parts(result), leading=leading(result), facts=facts(result), md=_escaped)
+        .render(
+            result=result,
+            parts=parts(result),
+            leading=leading(result),
+            facts=facts(result),
+            md=_escaped,
+            open_loop=_is_open_loop(result),
+        )
     )
     return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _is_open_loop(result: Result) -> bool:
+    return any(row.arrivals_per_s is not None for row in result.strategies)
 
 
 def facts(result: Result) -> dict[str, str]:
@@ -39,6 +50,7 @@ def facts(result: Result) -> dict[str, str]:
         "measured": _time(measured_on.get("measured_at")),
         "server": _with("PostgreSQL {}", server.get("postgresql")),
         "users": ", ".join(map(str, users)) or _with("{}", options.get("num_users")),
+        "arrivals": _with("{} a second, {}", options.get("arrivals") or None, options.get("arrival_spacing")),
         "settings that vary": _with("{}", options.get("vary") or None),
         "rounds": _with("{} of {} s a turn", options.get("rounds"), options.get("slot_time")) if result.slots else None,
         **_facts_of_workloads(result.workloads),

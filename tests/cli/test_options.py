@@ -60,6 +60,8 @@ def test_the_options_of_a_test_are_those_of_the_command_line_and_do_not_change_w
             "jit": "server",
             "round_trip": 0.0,
             "loads": "",
+            "arrivals": "",
+            "arrival_spacing": "poisson",
             "vary": "",
             "budget": 0.0,
         },

@@ -15,7 +15,7 @@
     p95: "p95 of the response time",
     parts: "Where a page's time goes",
     latency: "Latency distribution",
-    verdicts: "Pages a second, as a multiple of the reference's",
+    verdicts: "As a multiple of the reference's: pages a second, or p95 in an open loop",
   };
 
   const element = (tag, attributes = {}, ...children) => {
