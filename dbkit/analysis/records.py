@@ -77,7 +77,8 @@ class PageFigures(Struct, kw_only=True):
         Figure,
         Column(
             Group.PAGES,
-            "pages a second: each page counts by the share of its time that lies in the measured time. "
+            "pages a second: each page counts by the share of its time, waits for its turn and a connection left out, "
+            "that lies in the measured time. "
             "For a class see [the verdicts](#the-verdicts)",
             "pages/s",
             heading="pages/s",

@@ -56,16 +56,16 @@ class Window:
         """Whether a page that was asked for at that time counts, or belongs to the warm-up."""
         return asked_at_s >= self.measured_from_at_s
 
-    def share(self, asked_at_s: float, ended_at_s: float) -> float:
-        """The share, 0 to 1, of a page's time that lies in the measured part of its slot; 1 without a schedule.
+    def share(self, began_at_s: float, ended_at_s: float) -> float:
+        """The share, 0 to 1, of this time of a page that lies in the measured part of its slot; 1 without a schedule.
 
         Pages a second are the sum of these divided by the measured time. Whole pages would do for fast ones; slow ones
         begin together when the gate opens, and as many complete pages would fit in each slot whatever their speed.
         """
         if self.slot is None:
             return 1.0
-        inside_s = min(ended_at_s, self.measured_until_at_s) - max(asked_at_s, self.measured_from_at_s)
-        return max(inside_s, 0.0) / max(ended_at_s - asked_at_s, 1e-9)
+        inside_s = min(ended_at_s, self.measured_until_at_s) - max(began_at_s, self.measured_from_at_s)
+        return max(inside_s, 0.0) / max(ended_at_s - began_at_s, 1e-9)
 
 
 NO_SLOT = Window(None)

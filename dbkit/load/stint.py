@@ -70,9 +70,10 @@ class Page:
 
     @property
     def measured_share(self) -> float:
-        """See `Window.share`. A wait for a free user is none of the work that was done in that time."""
-        since_at_s = self.cost.asked_at_s if self.late is None else self.cost.started_at_s
-        return self.window.share(since_at_s, self.cost.finished_at_s)
+        """See `Window.share`. Waits for a turn or a connection are none of the work that was done in that time, and may
+        last as long as the slot does. They are taken to come first."""
+        cost = self.cost
+        return self.window.share(min(cost.started_at_s + cost.pool_s, cost.finished_at_s), cost.finished_at_s)
 
     @property
     def did_not_wait(self) -> bool:
