@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
-from tests.locust_runs import REPOSITORY, LocustRun, locust
+from tests.locust_runs import LocustRun, locust
 
 FAILING = """
 from sqlalchemy import text
@@ -41,13 +39,6 @@ class Compare(Rounds):
 """
 FIND = {"PsycopgFind", "PsycopgThreadsFind", "PsycopgAsyncFind", "AsyncpgFind"}
 MESSAGE = "NoSuchAlbum: no such album …"
-
-
-def test_words_and_counts_of_failures() -> None:
-    """In a process that is patched by gevent."""
-    command = [sys.executable, "-m", "tests.load.in_patched_process"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("processes", [1, 2])

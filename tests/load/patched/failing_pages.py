@@ -1,15 +1,14 @@
-"""Tests of `dbkit.load` that need no Locust run, but a process that gevent has patched: `test_failures` starts them."""
+"""What is said of pages that fail: words that group, tracebacks, counts."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import string
-import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy.exc
@@ -20,10 +19,7 @@ from sqlalchemy import create_engine, text
 import dbkit.load  # noqa: F401  # first, as it patches the process
 from dbkit.analysis.slot import UserClass
 from dbkit.load.failures import FURTHER, MOST_MESSAGES, REASON_MAX_CHARACTERS, Failures, PageFailure
-from dbkit.load.gate import NO_SLOT, Window
-from dbkit.load.stint import Page
 from dbkit.load.tracebacks import LAST_FRAMES, MOST_ERRORS, traceback_of
-from dbkit.measure.cost import PageCost
 from dbkit.paging import read_page
 from dbkit.workload import WrongPage
 from tests.slots import class_row
@@ -366,52 +362,3 @@ def test_each_message_is_logged_once_with_its_traceback(pages: ModuleType, caplo
     assert first == "a page of One failed: NoSuchAlbum: no such album …"
     assert lines[0] == '  File "shop/pages.py", line 9, in page'
     assert "Traceback" not in record.getMessage()
-
-
-# How much of a page counts for its slot: what was done for it there, and no wait
-
-FROM_AT_S, UNTIL_AT_S = 10.0, 20.0
-
-
-def page(window: Window, asked_at_s: float, finished_at_s: float, *, queue_s: float = 0, pool_s: float = 0) -> Page:
-    cost = PageCost(asked_at_s)
-    cost.started_at_s, cost.pool_s, cost.finished_at_s = asked_at_s + queue_s, pool_s, finished_at_s
-    return Page(None, cast(Any, None), (1,), window, cost, 0.0)
-
-
-def slot() -> Window:
-    window = Window(0)
-    window.measured_from_at_s, window.measured_until_at_s = FROM_AT_S, UNTIL_AT_S
-    return window
-
-
-@pytest.mark.parametrize(
-    ("asked_at_s", "finished_at_s", "waits", "share"),
-    [
-        (11, 13, {}, 1.0),
-        (9, 11, {}, 0.5),
-        (19, 23, {}, 0.25),
-        (5, 25, {}, 0.5),
-        (5, 9, {}, 0.0),
-        # it waits for all of the slot, and is read when others have gone
-        (9, 22, {"pool_s": 12}, 0.0),
-        (9, 22, {"queue_s": 6, "pool_s": 6}, 0.0),
-        (9, 22, {"queue_s": 5, "pool_s": 4}, 0.5),
-        # it waited before
-        (5, 14, {"queue_s": 3, "pool_s": 4}, 1.0),
-        # a connection that never came
-        (5, 14, {"pool_s": 9}, 0.0),
-    ],
-)
-def test_a_page_counts_by_what_was_done_for_it_in_the_slot(
-    asked_at_s: float, finished_at_s: float, waits: dict[str, float], share: float
-) -> None:
-    assert page(slot(), asked_at_s, finished_at_s, **waits).measured_share == pytest.approx(share, abs=1e-9)
-
-
-def test_without_slots_each_page_counts() -> None:
-    assert page(NO_SLOT, 5, 14, pool_s=9).measured_share == 1
-
-
-if __name__ == "__main__":
-    sys.exit(pytest.main([__file__, "--noconftest", "-q", "-p", "no:cacheprovider"]))

@@ -1,0 +1,1 @@
+"""Tests of `dbkit.load` that need no Locust run, but a process that gevent has patched: see `test_patched`."""
