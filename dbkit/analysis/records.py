@@ -367,6 +367,23 @@ class SlotRow(PageFigures, kw_only=True):
             "ms",
         ),
     ]
+    p95_arrivals_ms: Annotated[
+        Figure,
+        Column(
+            Group.RESPONSE,
+            "in a stalled slot of a closed loop, about what `p95_ms` would be for people who [arrive at the same "
+            "rate](open-loop.md#stalls); empty where that cannot be said",
+            "ms",
+        ),
+    ] = None
+    p99_arrivals_ms: Annotated[Figure, Column(Group.RESPONSE, "the same of `p99_ms`", "ms")] = None
+    stalled: Annotated[
+        bool,
+        Column(
+            Group.STATE,
+            "in a closed loop: a page took 10 times as long as it is from one page of a user to the next on average",
+        ),
+    ] = False
     disturbed: Annotated[bool, Column(Group.STATE, "others took much of the machine")]
     incomplete: Annotated[bool, Column(Group.STATE, "a worker was lost or did not report")]
     replaced: Annotated[bool, Column(Group.STATE, "the slot was run again, and this row counts in no figure")]

@@ -25,6 +25,8 @@ from dbkit.measure.tally import SHOWN_PARTS, Tally, db_parts
 PERCENTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
 CURVE_SHARES = (0.0, *(step / 20 for step in range(1, 19)), 0.925, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9999)
 """The shares of pages for which a response curve has a point; as far as there are pages enough."""
+STALLED_CYCLES = 10
+"""How many times the mean time from one page of a user to the next a page takes where it met a stall."""
 SIGNIFICANT_DIGITS = 6
 """Digits of every figure in a result, so that all outputs say the same; more would be noise."""
 
@@ -50,11 +52,12 @@ def slot_row(slot: Slot, user_class: UserClass) -> SlotRow:
         seconds=seconds,
         pages=measured.pages,
         failures=measured.failures,
-        unfinished=measured.unfinished + slot.warm_up.unfinished,
+        unfinished=slot.unfinished,
         warm_up_pages=slot.warm_up.pages,
         pages_per_s=per(measured.page_equivalents, seconds),
         **arrival_figures(measured, slot.sustained, sum(each.waiting for each in processes)),
         **_percentiles(measured),
+        **({} if isinstance(slot.condition.load, Arrivals) else _stall(measured, slot.unfinished)),
         **_mean_figures(measured, slot.answer_wait_ms),
         client_cpu_ms=None if client_cpu_s is None else per(client_cpu_s * 1000, measured.page_equivalents),
         server_cpu_ms=None if slot.server_cpu_s is None else per(slot.server_cpu_s * 1000, all_pages),
@@ -202,6 +205,24 @@ def arrival_figures(tally: Tally, is_sustained: bool | None, waiting: int) -> di
         "not_begun": tally.not_begun,
         "longest_lag_ms": tally.longest_lag_ms,
         "generator_lag_ms": per(tally.lag_ms, tally.pages - tally.late),
+    }
+
+
+def _stall(tally: Tally, unfinished: int) -> dict[str, Any]:
+    """Whether a closed loop stalled, and what people who arrive would have seen.
+
+    That is not known where pages failed or were cut off, as nobody knows how long these would have taken.
+    """
+    cycle_ms = tally.cycle_ms
+    if not cycle_ms or tally.response.max_ms < STALLED_CYCLES * cycle_ms:
+        return {}
+    if tally.failures or unfinished:
+        return {"stalled": True}
+    arrivals = tally.response.with_those_who_would_have_come(cycle_ms)
+    return {
+        "stalled": True,
+        "p95_arrivals_ms": arrivals.percentile(PERCENTILES["p95_ms"]),
+        "p99_arrivals_ms": arrivals.percentile(PERCENTILES["p99_ms"]),
     }
 
 

@@ -112,6 +112,11 @@ class Slot:
         return self.condition.load.users if self.condition.load else 0
 
     @property
+    def unfinished(self) -> int:
+        """Pages that were cut off, those of the warm-up included."""
+        return self.measured.unfinished + self.warm_up.unfinished
+
+    @property
     def at_work(self) -> float:
         """How many users read a page at a time: all, or in an open loop those by Little's law."""
         if not isinstance(self.condition.load, Arrivals) or not self.measured.succeeded:

@@ -44,7 +44,8 @@ def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int) -> list[str]
         warnings.append(f"slots disturbed by others on the machine, and counted: {disturbed} of {done}")
     if incomplete := sum(row.incomplete and not row.replaced for row in rows):
         warnings.append(f"slots in which a worker was lost, and counted: {incomplete} of {done}")
-    return warnings + _warnings_of_stalls([row for row in rows if not row.replaced])
+    counted = [row for row in rows if not row.replaced]
+    return warnings + _warnings_of_stalls(counted) + _warnings_of_stalled_pages(counted)
 
 
 def warnings_of_workloads(workloads: Iterable[WorkloadInfo], *, in_slots: bool) -> list[str]:
@@ -136,6 +137,20 @@ def _warnings_of_stalls(rows: Sequence[SlotRow]) -> list[str]:
                 f" for up to {longest_ms} ms: {consequence}"
             )
     return warnings
+
+
+def _warnings_of_stalled_pages(rows: Sequence[SlotRow]) -> list[str]:
+    stalled = [row for row in rows if row.stalled]
+    if not stalled:
+        return []
+    classes = _some(sorted({row.label for row in stalled}))
+    longest_ms = number(max(row.max_ms or 0 for row in stalled))
+    known_ms = [row.p99_arrivals_ms for row in stalled if row.p99_arrivals_ms is not None]
+    seen = f", where people who arrive would see a p99 of up to {number(max(known_ms))} ms" if known_ms else ""
+    slots = "1 slot" if len(stalled) == 1 else f"{len(stalled)} slots"
+    return [
+        f"pages stalled in {slots} of {classes}, for up to {longest_ms} ms: in a closed loop few pages show it{seen}"
+    ]
 
 
 def _percentiles_of_one_page(row: ClassRow) -> str | None:

@@ -56,6 +56,20 @@ class Distribution:
         self.sum_ms += other.sum_ms
         self.max_ms = max(self.max_ms, other.max_ms)
 
+    def with_those_who_would_have_come(self, interval_ms: float) -> Distribution:
+        """What it would be if nobody had waited for anybody: pages asked for every `interval_ms` in each user's place.
+
+        While a page takes longer its user asks for no further ones, each of which would have waited for the rest of
+        that time (coordinated omission; G. Tene, HdrHistogram, `copyCorrectedForCoordinatedOmission`).
+        """
+        corrected = Distribution(self.counts.copy(), self.sum_ms, self.max_ms)
+        for ms, count in self.counts.items():
+            for further in range(1, int(ms / interval_ms)):
+                waited_ms = ms - further * interval_ms
+                corrected.counts[round_significant(waited_ms)] += count
+                corrected.sum_ms += count * waited_ms
+        return corrected
+
     @property
     def mean_ms(self) -> float | None:
         """None where nothing was counted."""
@@ -105,6 +119,11 @@ class Tally:
     """The `dbkit.measure.cost.PARTS` of those pages, added up."""
     response: Distribution = field(default_factory=Distribution)
     """Their response times."""
+
+    @property
+    def cycle_ms(self) -> float | None:
+        """The mean time from one page of a user to the next; None without pages."""
+        return (self.response.sum_ms + self.failed_ms + self.think_ms) / self.pages if self.pages else None
 
     @property
     def succeeded(self) -> int:

@@ -209,3 +209,39 @@ def test_rounding_keeps_the_order_of_times(one: float, other: float) -> None:
 @given(ms=times_ms)
 def test_rounding_a_rounded_time_changes_nothing(ms: float) -> None:
     assert round_significant(round_significant(ms)) == round_significant(ms)
+
+
+@pytest.mark.parametrize(("users", "cycle_ms"), [(10, 20.0), (1, 5.0), (40, 50.0)])
+def test_a_stalled_closed_loop_tells_what_arrivals_would_have_seen(users: int, cycle_ms: float) -> None:
+    """Pages that take a cycle each, of a server that stands still for 1 s in 12, and the same as they would arrive."""
+    stall_ms, length_ms = 1000.0, 12_000.0
+    begins_ms, ends_ms = 5000.0, 5000.0 + stall_ms
+
+    def finished(asked_ms: float) -> float:
+        done_ms = asked_ms + cycle_ms
+        return done_ms if done_ms < begins_ms or asked_ms > ends_ms else max(done_ms, ends_ms)
+
+    closed, arriving = Distribution(), Distribution()
+    for user in range(users):
+        asked_ms = user * cycle_ms / users
+        while asked_ms < length_ms:
+            closed.add(finished(asked_ms) - asked_ms)
+            asked_ms = finished(asked_ms)
+        due_ms = user * cycle_ms / users
+        while due_ms < length_ms:
+            arriving.add(finished(due_ms) - due_ms)
+            due_ms += cycle_ms
+    corrected = closed.with_those_who_would_have_come(cycle_ms)
+    assert corrected.counts.total() == pytest.approx(arriving.counts.total(), abs=3 * users)
+    for share in (0.5, 0.95, 0.99):
+        expected, found, raw = (each.percentile(share) for each in (arriving, corrected, closed))
+        assert expected is not None and found is not None and raw is not None
+        assert found == pytest.approx(expected, rel=0.05)
+        assert share != 0.95 or raw < found / 5
+
+
+def test_without_a_stall_nothing_is_added() -> None:
+    steady = Distribution()
+    for _ in range(100):
+        steady.add(12.5)
+    assert steady.with_those_who_would_have_come(12.5).counts == steady.counts

@@ -1253,3 +1253,18 @@ def test_no_two_files_are_the_same_however_they_are_spelled(
         assert err.count("\n") == 1
     assert {*Path().iterdir()} == {Path(comparison.name), link, folder}
     assert comparison.read_bytes() == before
+
+
+def test_beside_the_percentiles_of_a_stalled_slot_stand_those_of_arrivals(chromium: Browser, tmp_path: Path) -> None:
+    result = rounds_of([*CLASSES.values()][:2])
+    first, second, *_ = result.slots
+    first.stalled, first.max_ms, first.p95_arrivals_ms, first.p99_arrivals_ms = True, 1012.5, 876.25, 1001.25
+    second.stalled = True
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, result)
+        heading, *rows = table(tab, ".dbkit-stalls")
+        assert heading[-4:] == ["p95 ms", "arriving", "p99 ms", "arriving"]
+        assert [cells[0][1:] for cells in rows] == [first.user_class, second.user_class]
+        assert (rows[0][2], rows[0][-3], rows[0][-1]) == ("1012", "876", "1001")
+        assert rows[1][-3] == rows[1][-1] == "unknown"
+        assert tab.errors == []
