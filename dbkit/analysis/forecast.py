@@ -8,6 +8,10 @@ measured setting is what was measured:
   CPU time that is lost counts there: while the interpreter lock goes from thread to thread, or others use the caches.
 - Else it is a wait for each page, which does not keep others waiting: for disks, for locks, for tasks to be woken up.
 
+A load process that has slept begins with cold caches, and takes more CPU time for what comes next. How much was
+measured when the run began, without any page (`dbkit.database.wakeups`). How often it has slept, and for how long, is
+what the network says, which is solved a few times for it.
+
 docs/forecast.md has the assumptions in the same words.
 """
 
@@ -17,10 +21,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import median
 from typing import Any
 
 from dbkit.analysis.bound import CORE_SHARE, POOL_SHARE, THINK_SHARE
-from dbkit.analysis.measured import SETTINGS_FORECAST, Measured, NoForecast, Setting, what_was_measured
+from dbkit.analysis.measured import SETTINGS_FORECAST, Measured, NoForecast, Setting, Wakeups, what_was_measured
 from dbkit.analysis.model_records import Forecast
 from dbkit.analysis.queueing import Flow, Network, flow
 from dbkit.analysis.records import ClassRow, SlotRow
@@ -30,6 +35,10 @@ DISTANCES_MS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Round trips of the network for which a result says how fast its classes would be."""
 NETWORK_SHARE = 0.5
 """The share of the response time that the network takes where round trips are what keeps users waiting."""
+_TIMES = 3
+"""The network is solved so often for how long load processes sleep."""
+LEAST_CPU = 0.5
+"""The share of the client CPU time that is not put down to sleeping in any case."""
 LARGEST_FACTOR = 20.0
 """Of the CPU times, at the most and, upside down, at the least: beyond it the network is not what was measured."""
 
@@ -42,20 +51,38 @@ class Forecaster:
     """That of the measured setting, without the part of the database's distance."""
     round_trips: float
     """A page."""
+    wakeups: Wakeups
     response_share: float
     """The share of the time between two pages of a user that is response time: the rest is the load generator's."""
 
     def at(self, setting: Setting) -> Flow:
         """What would pass with a setting."""
-        passing = flow(self._network_at(setting), setting.users)
+        network = self._network_at(setting)
+        passing = flow(network, setting.users)
+        for _ in range(_TIMES if self.wakeups.more_ms else 0):
+            inside = _pages_inside(setting, passing.response_ms, network.think_ms)
+            more_ms = wakeups_ms(
+                self.wakeups,
+                pieces=self.round_trips,
+                pages_per_ms=passing.pages_per_ms / setting.processes,
+                client_share=passing.client_share,
+                pages_inside=inside,
+            )
+            passing = flow(replace(network, client_ms=network.client_ms + more_ms), setting.users)
         return replace(passing, response_ms=passing.response_ms * self.response_share)
+
+    def beside(self, measured: Measured) -> Forecaster:
+        """The same on the machine as it was in another measurement, with a relay's CPU time and what others used."""
+        return replace(self, network=replace(self.network, cores=measured.cores, others=measured.others))
 
     def bound_by(self, setting: Setting, passing: Flow) -> str:
         """What would bind it, in the words of `dbkit.analysis.bound`; `round trips` where users wait for these."""
         network = self.network
         if passing.client_share >= CORE_SHARE:
             return "client CPU"
-        if passing.pages_per_ms * (network.client_ms + network.server_ms) >= CORE_SHARE * network.cores:
+        client_cores = passing.client_share * min(setting.processes, setting.users)
+        used = client_cores + passing.pages_per_ms * network.server_ms + network.others
+        if used >= CORE_SHARE * network.cores:
             return "machine"
         if passing.pool_ms >= POOL_SHARE * passing.response_ms:
             return "pool"
@@ -74,6 +101,46 @@ class Forecaster:
         )
 
 
+def wakeups_ms(
+    wakeups: Wakeups,
+    *,
+    pieces: float,
+    pages_per_ms: float,
+    client_share: float,
+    pages_inside: float,
+) -> float:
+    """What a page takes more, in ms, as its load process has slept before some of the `pieces` of its work.
+
+    A piece finds the process asleep where no other page keeps it busy, which `1 / pages_inside` of the pages do
+    themselves (the arrival theorem, as approximated by Schweitzer, 1979). All sleeps together take what the process
+    leaves of a core.
+    """
+    pieces = max(pieces, 1.0)
+    asleep = 1 - min(client_share, 1.0) * (1 - 1 / pages_inside)
+    sleep_ms = (1 - min(client_share, 1.0)) / (pages_per_ms * pieces * asleep) if asleep > 0 else 0.0
+    return pieces * asleep * wakeups.more_after(sleep_ms)
+
+
+def _pages_inside(setting: Setting, response_ms: float, think_ms: float) -> float:
+    """How many pages of a process have a connection, at the most, and are not yet done; 1 at the least."""
+    asked_for = setting.users / setting.processes * response_ms / (response_ms + think_ms)
+    return max(min(asked_for, setting.pool_size), 1.0)
+
+
+def _without_wakeups(measured: Measured) -> float:
+    """The client CPU time of a page if its load process never slept."""
+    setting = measured.setting
+    pages_per_ms = measured.pages_per_s / 1000 / setting.processes
+    more_ms = wakeups_ms(
+        measured.wakeups,
+        pieces=measured.round_trips,
+        pages_per_ms=pages_per_ms,
+        client_share=pages_per_ms * measured.client_cpu_ms,
+        pages_inside=_pages_inside(setting, measured.response_ms, measured.think_ms),
+    )
+    return max(measured.client_cpu_ms - more_ms, LEAST_CPU * measured.client_cpu_ms)
+
+
 def fit(measured: Measured) -> Forecaster:
     """The network that serves as many pages as were measured, with the setting of the measurement.
 
@@ -81,13 +148,14 @@ def fit(measured: Measured) -> Forecaster:
     """
     setting = measured.setting
     known = Network(
-        client_ms=measured.client_cpu_ms,
+        client_ms=_without_wakeups(measured),
         server_ms=measured.server_cpu_ms,
         delay_ms=measured.round_trips * measured.overhead_ms,
         think_ms=measured.think_ms,
         processes=setting.processes,
         pool=setting.pool_size,
         cores=measured.cores,
+        others=measured.others,
     )
 
     def with_cpu_times(factor: float) -> Network:
@@ -97,7 +165,7 @@ def fit(measured: Measured) -> Forecaster:
         return replace(known, delay_ms=delay_ms)
 
     def forecaster(network: Network) -> Forecaster:
-        return Forecaster(network, measured.round_trips, 1.0)
+        return Forecaster(network, measured.round_trips, measured.wakeups, 1.0)
 
     def pages_too_many(network: Network) -> float:
         return forecaster(network).at(setting).pages_per_ms * 1000 - measured.pages_per_s
@@ -122,7 +190,7 @@ def _root(
 
     if too_many(changed(low)) < 0 or too_many(changed(high)) > 0:
         raise NoForecast("its pages a second do not go together with what a page took")
-    return changed(float(brentq(lambda number: too_many(changed(number)), low, high, xtol=1e-9)))
+    return changed(float(brentq(lambda number: too_many(changed(number)), low, high, rtol=1e-7)))
 
 
 @dataclass(frozen=True)
@@ -181,8 +249,10 @@ class Forecasts:
         return found
 
     def _record(self, row: ClassRow, measured: Measured, forecaster: Forecaster, setting: Setting) -> Forecast:
-        passing = forecaster.at(setting)
         _, actual = self._measured.get((_line(row), setting), (row, None))
+        if actual is not None:  # what a relay and others used of the machine then is no error of the forecast
+            forecaster = forecaster.beside(actual)
+        passing = forecaster.at(setting)
         record = Forecast(
             workload=row.workload,
             condition=row.condition,
@@ -201,8 +271,30 @@ class Forecasts:
             rests_on_response_ms=measured.response_ms,
             measured_pages_per_s=None if actual is None else actual.pages_per_s,
             measured_response_ms=None if actual is None else actual.response_ms,
+            pages_per_s_error=None if actual is None else passing.pages_per_ms * 1000 / actual.pages_per_s - 1,
+            response_ms_error=None if actual is None else passing.response_ms / actual.response_ms - 1,
         )
         return rounded(record)
+
+
+def sentence_on_errors(forecasts: Iterable[Forecast]) -> str | None:
+    """How far forecasts were off where the same was measured; None where nothing was.
+
+    What a forecast rests on is none: it comes out as it was measured.
+    """
+    errors = [
+        abs(each.pages_per_s_error)
+        for each in forecasts
+        if each.pages_per_s_error is not None and each.round_trip_ms != each.rests_on_round_trip_ms
+    ]
+    if not errors:
+        return None
+    if len(errors) == 1:
+        return f"The forecast for the database farther away was off by {100 * errors[0]:.0f} %."
+    return (
+        f"{len(errors)} forecasts for the database farther away were off by {100 * median(errors):.0f} % (median), "
+        f"{100 * max(errors):.0f} % at the most."
+    )
 
 
 def _line(row: ClassRow) -> Hashable:

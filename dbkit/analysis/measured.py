@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil
 from typing import Any
+
+import numpy as np
 
 from dbkit.analysis.records import ClassRow, SlotRow
 from dbkit.analysis.slot import mean
@@ -21,8 +24,9 @@ LONGEST_MS = 1e6
 """A time that goes into a forecast, at the most."""
 LEAST_CORES = 0.1
 """What others leave of a machine at the least: load and server have run on it."""
-NO_WAIT = 0.1
-"""The share of the pages that would wait for a connection: where fewer did, the pool was not that small."""
+MANY_INSIDE = 1.5
+"""Pages in progress, as a share of the connections that the options give: with more, there were more connections. A
+page is in progress for a while after it has handed its connection back."""
 
 POOL_SIZE, OVERFLOW, POOL_CLASS, ROUND_TRIP = "pool-size", "max-overflow", "pool-class", "round-trip"
 SETTINGS_FORECAST = (POOL_SIZE, OVERFLOW, ROUND_TRIP)
@@ -48,6 +52,23 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Wakeups:
+    """How much more CPU time a piece of work takes after its process has slept: see `dbkit.database.wakeups`."""
+
+    sleep_ms: tuple[float, ...] = ()
+    """Ascending."""
+    more_ms: tuple[float, ...] = ()
+    """After each of these; never less after a longer one."""
+
+    def more_after(self, sleep_ms: float) -> float:
+        """What it takes more after such a sleep: nothing after none, and no more after a longer one than was tried."""
+        return float(np.interp(sleep_ms, (0.0, *self.sleep_ms), (0.0, *self.more_ms)))
+
+
+NO_WAKEUPS = Wakeups()
+
+
+@dataclass(frozen=True)
 class Measured:
     """What one condition has measured, as far as a forecast needs it. Times are means a page."""
 
@@ -62,8 +83,12 @@ class Measured:
     overhead_ms: float
     """What a round trip of the shortest statement takes, without the network's part."""
     cores: float
-    """Cores of the machine, without what others used of them."""
+    """Cores of the machine, without those that the hypervisor gave to others and those that a relay used."""
+    others: float
+    """How many cores other processes used, on average."""
     at_its_limit: bool
+    wakeups: Wakeups = NO_WAKEUPS
+    """What sleeping costs on that machine; nothing where it is not known."""
 
 
 def what_was_measured(row: ClassRow, slots: Iterable[SlotRow], measured_on: Mapping[str, Any]) -> Measured:
@@ -101,8 +126,10 @@ def what_was_measured(row: ClassRow, slots: Iterable[SlotRow], measured_on: Mapp
         client_cpu_ms=client_cpu_ms,
         server_cpu_ms=_number(row.server_cpu_ms) or 0.0,
         overhead_ms=both_ends_ms if is_near else 0.0,
-        cores=max(cores * (1 - _others(row, slots)) - relay_share, LEAST_CORES),
+        cores=max(cores * (1 - _share(row, slots, "steal_share")) - relay_share, LEAST_CORES),
+        others=min(cores * _share(row, slots, "other_cpu_share"), cores),
         at_its_limit=row.bound_by in _AT_ITS_LIMIT,
+        wakeups=_wakeups(_settings(server, "cpu_by_wait_ms")),
     )
 
 
@@ -118,16 +145,28 @@ def _connections(row: ClassRow, options: Mapping[str, Any], processes: int) -> i
     pool_size, overflow = map(_count, known)
     if not pool_size or overflow is None:
         return None
-    waited = (row.pool_ms or 0) * (row.pages_per_s or 0) / 1000
-    # by Little's law; with so small a pool so many would always wait
-    more = users - pool_size - overflow
-    return users if more > 0 and waited < NO_WAIT * more * processes else pool_size + overflow
+    # by Little's law; pages that wait to the end of a slot are never done, so that time in the pool does not show them
+    inside_ms = sum(getattr(row, part) or 0 for part in PARTS if part not in ("queue_ms", "pool_ms"))
+    inside = inside_ms * (row.pages_per_s or 0) / 1000
+    known_most = pool_size + overflow
+    return users if inside > (MANY_INSIDE * known_most + 1) * processes else known_most
 
 
-def _others(row: ClassRow, slots: Iterable[SlotRow]) -> float:
-    """The share of the machine that others used, in the condition's slots."""
-    counted = [slot for slot in slots if slot.condition == row.condition and not slot.replaced]
-    return sum(mean(getattr(slot, name) for slot in counted) or 0 for name in ("other_cpu_share", "steal_share"))
+def _share(row: ClassRow, slots: Iterable[SlotRow], name: str) -> float:
+    """The mean of this share of the machine in the condition's slots."""
+    return mean(getattr(slot, name) for slot in slots if slot.condition == row.condition and not slot.replaced) or 0.0
+
+
+def _wakeups(known: Mapping[str, Any]) -> Wakeups:
+    """What sleeping costs; nothing where it was not measured, or not as dbkit does it."""
+    cpu_ms = {_milliseconds(wait_ms): _number(cpu_ms) for wait_ms, cpu_ms in known.items()}
+    at_once_ms = cpu_ms.get(0.0)
+    if not at_once_ms or None in cpu_ms or None in cpu_ms.values():
+        return NO_WAKEUPS
+    sleeps_ms = sorted(filter(None, cpu_ms))
+    # a longer sleep costs no less, whatever the scatter of the measurement
+    more_ms = accumulate((max((cpu_ms[each] or 0) - at_once_ms, 0.0) for each in sleeps_ms), max)
+    return Wakeups(tuple(sleeps_ms), tuple(more_ms))
 
 
 def _settings(measured_on: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -137,7 +176,7 @@ def _settings(measured_on: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _milliseconds(text: str) -> float | None:
-    """A round trip that varies, such as `1ms`."""
+    """A time such as `1ms`, or `1`."""
     try:
         return _number(float(text.removesuffix("ms")))
     except ValueError:

@@ -36,6 +36,10 @@ class Forecast(Struct, kw_only=True):
         Figure, Column(Group.MEASURED, "pages a second where the very setting was measured too; else empty", "pages/s")
     ]
     measured_response_ms: Annotated[Figure, Column(Group.MEASURED, "the mean response time of that", "ms")]
+    pages_per_s_error: Annotated[
+        Figure, Column(Group.MEASURED, "by which share more pages a second were forecast than measured", "share")
+    ] = None
+    response_ms_error: Annotated[Figure, Column(Group.MEASURED, "the same of the mean response time", "share")] = None
 
 
 class LawPoint(Struct, kw_only=True):

@@ -3,8 +3,8 @@
 The network, from the inside out:
 
 1. Processors. A page needs client CPU, for which the pages of one process queue, as one interpreter runs them all, and
-   server CPU, of which a page uses one core. Client and server are on one machine, and all that are ready to run share
-   its cores alike.
+   server CPU, of which a page uses one core. Client and server are on one machine. All that are ready to run, others
+   included, share its cores alike.
 2. Delays: the network, and whatever else a page waits for without keeping anybody else waiting.
 3. The pool lets so many pages of a process into 1 and 2; the others wait.
 4. Think time, before a user asks for the next page.
@@ -24,15 +24,15 @@ What goes into the network is decided in `dbkit.analysis.forecast`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_STEPS = 40
-"""Of a bisection: more than enough for the digits that a result has."""
+_ACCURACY = 1e-7
+"""Of a share of the cores: more than enough for the digits that a result has."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class Network:
     pool: int
     """How many connections each of them may have."""
     cores: float
-    """Cores of the machine, those left out that others use."""
+    """Cores of the machine that there are for it and for the `others`."""
+    others: float = 0.0
+    """How many processes of others are ready to run, on average."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,19 @@ def flow(network: Network, users: int) -> Flow:
 
 def _cores_of_one(network: Network, users: int, processes: int) -> float:
     """The cores that are left to one process with its share of the users."""
-    low, high = 1 / processes, 1.0
-    if processes == 1:
-        return network.cores
-    for _ in range(_STEPS):
+    from scipy.optimize import brentq  # not before it is needed: it takes a while
+
+    def too_many(share: float) -> float:
         # the more cores it has, the more the others, who have as many, use of them: one number fits
-        share = (low + high) / 2
         flows = _of_processes(network, users, processes, network.cores * share)
         rate = sum(count * each.pages_per_ms for count, each in flows) / processes
         used = (processes - 1) * rate * (network.client_ms + network.server_ms)
-        low, high = (share, high) if used + network.cores * share < network.cores else (low, share)
-    return network.cores * low
+        return used / network.cores + share - 1
+
+    if processes == 1 or too_many(1.0) <= 0:
+        return network.cores
+    least = 1 / processes
+    return network.cores * (least if too_many(least) >= 0 else float(brentq(too_many, least, 1.0, xtol=_ACCURACY)))
 
 
 def _of_processes(network: Network, users: int, processes: int, cores: float) -> list[tuple[int, Flow]]:
@@ -107,7 +111,8 @@ def _of_processes(network: Network, users: int, processes: int, cores: float) ->
 def _of_process(network: Network, users: int, cores: float) -> Flow:
     """What passes through one process."""
     admitted = min(users, network.pool)
-    processors = processor_rates(network, admitted, cores)
+    others = network.others * cores / network.cores  # of those that one of several processes shares cores with
+    processors = processor_rates(replace(network, cores=cores, others=others), admitted)
     if network.think_ms == 0:  # then there are always so many
         rate, waiting = throughput(processors, network.delay_ms), float(users - admitted)
     else:
@@ -120,16 +125,16 @@ def _of_process(network: Network, users: int, cores: float) -> Flow:
     return Flow(rate, users / rate - network.think_ms, waiting / rate, rate * network.client_ms)
 
 
-def processor_rates(network: Network, most: int, cores: float) -> Floats:
+def processor_rates(network: Network, most: int) -> Floats:
     """How many pages a ms leave the processors while 1, 2, … `most` pages are there.
 
     A page goes from client to server and back. Of so many, `k` are at the server: a birth-death chain in `k`.
     """
-    at_server = np.arange(1, most + 1)
+    at_server, cores, others = np.arange(1, most + 1), network.cores, network.others
     # the interpreter and k backends are ready to run; where no page is at the client, k backends alone
-    to_server = np.minimum(1, cores / at_server) / network.client_ms
-    from_server = at_server * np.minimum(1, cores / (at_server + 1))
-    from_server_alone = np.minimum(at_server, cores)
+    to_server = np.minimum(1, cores / (at_server + others)) / network.client_ms
+    from_server = at_server * np.minimum(1, cores / (at_server + 1 + others))
+    from_server_alone = at_server * np.minimum(1, cores / (at_server + others))
     if network.server_ms == 0:
         return np.asarray(np.full(most, to_server[0]))
     # in logarithms, as the numbers are too large otherwise

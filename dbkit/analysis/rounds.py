@@ -13,7 +13,8 @@ from typing import Any
 from dbkit.analysis.answer import headline_of_rounds
 from dbkit.analysis.comparisons import QUANTITIES, add_harness_shares, compare_rows, model_of
 from dbkit.analysis.condition import Condition, Users, Variation, labels
-from dbkit.analysis.forecast import Forecasts
+from dbkit.analysis.forecast import Forecasts, sentence_on_errors
+from dbkit.analysis.headline import disturbed_sentences
 from dbkit.analysis.pairs import pairings, values_in_order
 from dbkit.analysis.parts import parts
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow
@@ -29,6 +30,9 @@ from dbkit.analysis.warnings import (
     warnings_of_users,
     warnings_of_workloads,
 )
+
+MOST_LAWS = 4
+"""Laws that are put into words in the headline; more of them are in the report alone."""
 
 
 class Rounds:
@@ -241,4 +245,13 @@ def result_of_rounds(
     result = rounds.result(planned_slots, measured_on)
     result.forecasts = Forecasts(result.strategies, result.slots, measured_on).distances()
     result.laws = laws(result.slots)
+    if not disturbed_sentences(result.slots):
+        result.headline += _sentences_on_models(result)
     return result
+
+
+def _sentences_on_models(result: Result) -> list[str]:
+    """How classes scale, and how far forecasts were off, where that is known."""
+    fitted = [f"{law.sentence}." for law in result.laws if law.contention is not None]
+    on_errors = sentence_on_errors(result.forecasts)
+    return [*(fitted if len(fitted) <= MOST_LAWS else ()), *([on_errors] if on_errors else ())]

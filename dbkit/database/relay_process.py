@@ -236,7 +236,10 @@ def allow_many_connections() -> None:
 def main() -> None:
     """See the module."""
     at, server, delay_s = json.loads(sys.argv[1])
-    listener = listen(at if isinstance(at, str) else tuple(at))
+    try:
+        listener = listen(at if isinstance(at, str) else tuple(at))
+    except OSError as error:
+        sys.exit(f"dbkit: the relay of --round-trip cannot listen at {at}: {error}")
     try:
         be_punctual()
         allow_many_connections()

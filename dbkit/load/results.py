@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
+from sqlalchemy.exc import SQLAlchemyError
 
 from dbkit.analysis.comparisons import QUANTITIES
 from dbkit.analysis.mixed_run import result_of_mixed_run
@@ -25,6 +26,7 @@ from dbkit.database.application import application_engine
 from dbkit.database.provenance import describe_client, describe_server
 from dbkit.database.server import shortest_round_trip_ms
 from dbkit.database.stacks import find_stack
+from dbkit.database.wakeups import cpu_by_wait_ms
 from dbkit.errors import DbkitError
 from dbkit.load import shape
 from dbkit.load.conductor import Conductor
@@ -256,8 +258,11 @@ class Results:
         try:
             database = self._context.database
             of_pages = self._context.relays.to(database, self._context.test.options.round_trip)
-            return {**describe_server(database), "round_trip_ms": round(shortest_round_trip_ms(of_pages), 4)}
-        except psycopg.Error as error:
+            known = {**describe_server(database), "round_trip_ms": round(shortest_round_trip_ms(of_pages), 4)}
+            if isinstance(self._context.environment.shape_class, shape.Rounds):
+                known["cpu_by_wait_ms"] = cpu_by_wait_ms(database)
+            return known
+        except (psycopg.Error, SQLAlchemyError) as error:
             logger.warning("the server could not be asked for its settings: %s", type(error).__name__)
             return None
 

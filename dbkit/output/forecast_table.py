@@ -18,13 +18,13 @@ from dbkit.output.terminal import output_console
 PIPED_WIDTH = 100
 
 HEADINGS = ("user class", "users", "pool", "processes", "round trip", "pages/s", "ms", "bound by")
-MEASURED = "measured"
+MEASURED = "measured", "error, %"
 WIDEST = 1000
 
 LEGEND = (
     "Pages a second and the mean response time in ms: first what was measured, then forecasts. Pool: connections of "
     "each process, overflow included. Round trip: what the network takes of each, in ms. Measured: pages a second, "
-    "where that very setting was measured too."
+    "where that very setting was measured too, and by how much the forecast of them was off."
 )
 
 
@@ -35,7 +35,7 @@ def print_forecasts(
     console = console or output_console(PIPED_WIDTH)
     with_measured = any(each.measured_pages_per_s is not None for _, others in found for each in others)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in (*HEADINGS, *([MEASURED] if with_measured else [])):
+    for heading in (*HEADINGS, *(MEASURED if with_measured else ())):
         is_text = heading in (HEADINGS[0], HEADINGS[-1])
         table.add_column(Text(heading), justify="left" if is_text else "right", no_wrap=True)
     for base, others in found:
@@ -43,7 +43,9 @@ def print_forecasts(
         table.add_row(*_cells(base, base.label, figures), style="dim")
         for each in others:
             cells = _cells(each, "", (each.round_trip_ms, each.pages_per_s, each.response_ms))
-            table.add_row(*cells, *([Text(number(each.measured_pages_per_s))] if with_measured else []))
+            error = each.pages_per_s_error
+            beside = number(each.measured_pages_per_s), "" if error is None else f"{100 * error:+.0f}"
+            table.add_row(*cells, *(map(Text, beside) if with_measured else ()))
     table.width = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum  # nothing is cut
     console.print(table, crop=False)
     console.print()

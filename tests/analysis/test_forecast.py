@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
-from dbkit.analysis.forecast import DISTANCES_MS, Forecasts, Wanted, fit
-from dbkit.analysis.measured import Measured, NoForecast, Setting, what_was_measured
+from dbkit.analysis.forecast import DISTANCES_MS, Forecasts, Wanted, fit, sentence_on_errors
+from dbkit.analysis.measured import Measured, NoForecast, Setting, Wakeups, what_was_measured
 from dbkit.analysis.model_records import Forecast
 from dbkit.analysis.queueing import Network, flow
 from dbkit.analysis.records import ClassRow
@@ -47,6 +47,7 @@ def measured(system: Network, setting: Setting = NEAR, **changes: Any) -> Measur
         server_cpu_ms=system.server_ms,
         overhead_ms=0.05,
         cores=system.cores,
+        others=system.others,
         at_its_limit=False,
     )
     return replace(known, **changes)
@@ -161,23 +162,30 @@ def test_of_a_server_elsewhere_all_of_a_round_trip_is_the_networks() -> None:
     assert (found.setting.round_trip_ms, found.overhead_ms, found.server_cpu_ms) == (0.8, 0.0, 0.0)
 
 
-def test_what_others_use_of_the_machine_is_not_there() -> None:
+def test_others_on_the_machine_are_known() -> None:
     slots = [
         slot_row("Some", other_cpu_share=0.3, steal_share=0.1),
         slot_row("Some", other_cpu_share=0.5, steal_share=None),
         changed(slot_row("Some", other_cpu_share=1.0, steal_share=1.0), replaced=True),
         slot_row("Another", other_cpu_share=1.0, steal_share=1.0),
     ]
-    assert what_was_measured(row(), slots, MEASURED_ON).cores == pytest.approx(2 * (1 - 0.4 - 0.1))
-    assert what_was_measured(row(), [], MEASURED_ON).cores == 2
-    crowded = [slot_row("Some", other_cpu_share=1.0, steal_share=0.5)]
-    assert 0 < what_was_measured(row(), crowded, MEASURED_ON).cores < 1
+    found = what_was_measured(row(), slots, MEASURED_ON)
+    assert [found.cores, found.others] == pytest.approx([2 * (1 - 0.1), 2 * 0.4])
+    alone = what_was_measured(row(), [], MEASURED_ON)
+    assert [alone.cores, alone.others] == [2, 0]
+    stolen = [slot_row("Some", other_cpu_share=1.0, steal_share=1.0)]
+    found = what_was_measured(row(), stolen, MEASURED_ON)
+    assert 0 < found.cores < 1
+    assert found.others == 2
 
 
-@pytest.mark.parametrize(("pool_ms", "connections"), [(6.0, 15), (0.0, 50)])
-def test_where_nobody_waited_the_pool_was_larger_than_its_option(pool_ms: float, connections: int) -> None:
-    """As with a class that has an engine of its own."""
-    many = row(users=50, pool_ms=pool_ms, pages_per_s=1000.0, db_ms=41.0, client_cpu_ms=0.5)
+@pytest.mark.parametrize(("db_ms", "connections"), [(12.0, 15), (41.0, 50)])
+@pytest.mark.parametrize("pool_ms", [0.0, 30.0])
+def test_where_more_pages_were_in_progress_the_pool_was_larger_than_its_option(
+    db_ms: float, connections: int, pool_ms: float
+) -> None:
+    """As with a class that has an engine of its own. Users who never get a connection are in no time that is known."""
+    many = row(users=50, pool_ms=pool_ms, pages_per_s=1000.0, db_ms=db_ms, client_cpu_ms=0.5)
     assert what_was_measured(many, [], MEASURED_ON).setting.pool_size == connections
 
 
@@ -217,6 +225,79 @@ def test_where_the_distance_varies_all_rests_on_the_nearest_beside_what_was_meas
     assert [each.round_trip_ms for each in of_commit] == sorted({*DISTANCES_MS, 1.0, 3.0})
     measured_then = {each.round_trip_ms: each.measured_pages_per_s for each in of_commit}
     assert {away: rate for away, rate in measured_then.items() if rate} == {1.0: 199.0, 3.0: 197.0}
+    errors = {each.round_trip_ms: each.pages_per_s_error for each in of_commit if each.pages_per_s_error is not None}
+    by_rate = {each.round_trip_ms: each.pages_per_s for each in of_commit}
+    assert errors == pytest.approx({1.0: by_rate[1.0] / 199 - 1, 3.0: by_rate[3.0] / 197 - 1}, rel=1e-4)
+    said = sentence_on_errors(found)
+    assert said is not None
+    assert said.startswith("2 forecasts for the database farther away were off by ")
+    assert f"{100 * max(map(abs, errors.values())):.0f} % at the most" in said
+    assert sentence_on_errors(each for each in found if each.condition == "other") is None
+
+
+def test_what_a_relay_used_while_it_was_measured_is_in_the_forecast_beside_it_alone() -> None:
+    near = row(settings={"round-trip": "0ms"}, condition="near", pages_per_s=400.0, bound_by="client CPU", users=10)
+    far = row(settings={"round-trip": "1ms"}, condition="far", pages_per_s=300.0, users=10)
+    wanted = Wanted(round_trips_ms=[1.0])
+    known = {}
+    for relay_ms in (None, 0.5, 3.0):
+        through = changed(far, relay_cpu_ms=relay_ms)
+        [known[relay_ms]] = Forecasts([near, through], [], MEASURED_ON).of(near, wanted)
+    [alone] = Forecasts([near], [], MEASURED_ON).of(near, wanted)
+    assert alone.pages_per_s == known[None].pages_per_s > known[0.5].pages_per_s > known[3.0].pages_per_s
+    assert known[3.0].pages_per_s_error == pytest.approx(known[3.0].pages_per_s / 300 - 1, rel=1e-4)
+
+
+# What it costs to have slept
+
+WAKEUPS = Wakeups((0.3, 1.0, 5.0), (0.1, 0.3, 0.5))
+
+
+def test_work_takes_more_the_longer_the_sleep_before_it() -> None:
+    assert WAKEUPS.more_after(0.0) == 0
+    assert WAKEUPS.more_after(0.65) == pytest.approx(0.2)
+    assert WAKEUPS.more_after(50.0) == 0.5
+
+
+def test_one_user_far_away_pays_for_each_sleep() -> None:
+    """Before each answer of a page the process sleeps for as long as a round trip takes."""
+    system = Network(8.0, 0.0, 1e-6, 0.0, processes=1, pool=1, cores=2)
+    known = measured(system, client_cpu_ms=8.0, overhead_ms=0.0)
+    with_it = fit(replace(known, wakeups=WAKEUPS)).at(replace(NEAR, round_trip_ms=5.0))
+    without = fit(known).at(replace(NEAR, round_trip_ms=5.0))
+    assert with_it.response_ms - without.response_ms == pytest.approx(ROUND_TRIPS * 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("work_ms", [0.5, 2.0])
+@pytest.mark.parametrize("setting", [NEAR, replace(NEAR, users=10), replace(NEAR, users=10, processes=2)])
+def test_what_was_slept_when_it_was_measured_is_taken_out_first(setting: Setting, work_ms: float) -> None:
+    system = replace(SYSTEM, client_ms=4 * work_ms, delay_ms=8.0)
+    known = replace(measured(system, setting, at_its_limit=False), wakeups=WAKEUPS)
+    found = fit(known)
+    assert found.at(setting).pages_per_ms * 1000 == pytest.approx(known.pages_per_s, rel=1e-4)
+    assert 0 < found.network.client_ms <= known.client_cpu_ms
+
+
+@pytest.mark.parametrize(
+    "known",
+    [None, "x", {}, {"1": 2.0}, {"0": 0.0, "1": 2.0}, {"0": 1.0, "far": 2.0}, {"0": 1.0, "1": None}, {"0": -1.0}],
+)
+def test_without_a_measurement_of_sleeps_they_cost_nothing(known: Any) -> None:
+    assert (
+        what_was_measured(
+            row(), [], {**MEASURED_ON, "server": {"round_trip_ms": 0.06, "cpu_by_wait_ms": known}}
+        ).wakeups.more_ms
+        == ()
+    )
+
+
+def test_a_longer_sleep_costs_no_less() -> None:
+    known = {"0": 1.0, "10": 1.4, "0.3": 0.9, "1": 1.5, "3": 1.3}
+    found = what_was_measured(
+        row(), [], {**MEASURED_ON, "server": {"round_trip_ms": 0.06, "cpu_by_wait_ms": known}}
+    ).wakeups
+    assert found.sleep_ms == (0.3, 1.0, 3.0, 10.0)
+    assert found.more_ms == pytest.approx((0.0, 0.5, 0.5, 0.5))
 
 
 def test_what_a_relay_uses_of_the_cores_is_not_there_for_pages() -> None:

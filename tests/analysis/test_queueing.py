@@ -25,6 +25,7 @@ NETWORKS = st.builds(
     processes=st.integers(1, 4),
     pool=st.integers(1, 20),
     cores=st.one_of(st.integers(1, 8), st.floats(0.2, 8)),
+    others=st.one_of(st.just(0.0), st.floats(0.1, 8)),
 )
 USERS = st.integers(1, 40)
 
@@ -90,7 +91,7 @@ def simulated(network: Network, users: int, round_trips: int, pages: int) -> flo
                 ask(process)
     while finished < pages:
         ready = sum(bool(at["client"][each]) + len(at["server"][each]) for each in range(processes))
-        speed = min(1.0, network.cores / ready) if ready else 1.0
+        speed = min(1.0, network.cores / (ready + network.others)) if ready else 1.0
         happens: list[tuple[float, str, int]] = []
         for each in range(processes):
             if at["client"][each]:
@@ -138,6 +139,8 @@ def test_one_server_for_all_is_a_machine_repair_model() -> None:
         (replace(PAGE, cores=2, processes=2, delay_ms=10.0), 12),
         (replace(PAGE, cores=2, processes=2, pool=2, server_ms=3.0), 9),
         (replace(PAGE, cores=4, processes=3, think_ms=15.0, server_ms=4.0), 14),
+        (replace(PAGE, cores=2, others=2.0), 1),
+        (replace(PAGE, cores=2, others=0.7, pool=3), 10),
     ],
 )
 def test_it_is_near_a_simulation_where_cores_are_shared_and_pools_are_small(network: Network, users: int) -> None:

@@ -185,8 +185,10 @@ def test_a_result_of_a_ladder_has_the_laws_of_its_classes() -> None:
         for users, of_load in ladder(KNEE, scatter=0.01).items()
         for number, (place, rate) in enumerate(of_load.items())
     ]
-    [found] = result_of(slots).laws
+    result = result_of(slots)
+    [found] = result.laws
     assert found.user_class == "Fast"
+    assert f"{found.sentence}." in result.headline
     assert found.contention == pytest.approx(KNEE.contention, rel=0.2)
     assert known(found.contention_low) <= known(found.contention) <= known(found.contention_high)
 

@@ -73,6 +73,10 @@ def test_it_can_vary_and_the_forecast_stands_beside_what_was_measured(seeded_url
     beside = {each["round_trip_ms"]: each["measured_pages_per_s"] for each in result["forecasts"]}
     assert beside[AWAY_MS] == rows[f"{AWAY_MS}ms"]["pages_per_s"]
     assert beside[0.5] is None
+    [error] = [each["pages_per_s_error"] for each in result["forecasts"] if each["round_trip_ms"] == AWAY_MS]
+    [forecast] = [each["pages_per_s"] for each in result["forecasts"] if each["round_trip_ms"] == AWAY_MS]
+    assert error == pytest.approx(forecast / beside[AWAY_MS] - 1, rel=1e-3, abs=1e-4)
+    assert [*result["measured_on"]["server"]["cpu_by_wait_ms"]] == ["0", "0.5", "1", "3", "10"]
     [bare_near, bare_far] = sorted(row["pages_per_s"] for row in result["calibration"])
     assert bare_near < 1000 / AWAY_MS * 2 < bare_far
 

@@ -357,14 +357,16 @@ def test_each_class_has_a_forecast_for_each_distance_behind_what_was_measured(fu
 
 
 def test_a_forecast_stands_above_what_was_measured_with_that_round_trip(full: Result) -> None:
-    beside = [changed(each, measured_pages_per_s=321.0, measured_response_ms=45.6) for each in full.forecasts[:1]]
+    measured = {"measured_pages_per_s": 321.0, "measured_response_ms": 45.6}
+    errors = {"pages_per_s_error": 0.123, "response_ms_error": -0.04}
+    beside = [changed(each, **measured, **errors) for each in full.forecasts[:1]]
     _, _, body = report(changed(full, forecasts=[*beside, *full.forecasts[1:]])).partition('id="distance"')
     section = body.partition("</section>")[0]
     shown = re.findall(r"<td[^>]*>([^<]*)<span class=\"dbkit-measured\" title=\"measured: ([^\"]*)\">([^<]*)", section)
     [first] = beside
     assert shown == [
-        (number(first.pages_per_s), "321", number(321.0)),
-        (number(first.response_ms), "45.6", number(45.6)),
+        (number(first.pages_per_s), "321", f"{number(321.0)}, +12 %"),
+        (number(first.response_ms), "45.6", f"{number(45.6)}, -4 %"),
     ]
     assert "Below a forecast stands what was measured" in section
 
