@@ -10,9 +10,9 @@ forecasts see `dbkit.analysis.forecast`, for the relay `dbkit.database.relay`.
 It prints the cells that are off by more than 15 %, the median error, and the share of the cells within 15 %. Exit code
 1 where those are fewer than 90 %. With all classes it takes about half an hour.
 
-No forecast is better than what it is held against. One user needs one connection, so that with several pools the same
-is measured several times: how far these lie apart is printed too, and is what the machine and short turns add to any
-error. On a quiet machine, or with more rounds, it is little.
+No forecast is better than what it is held against. Users without a connection only wait, so that 10 and 50 users with
+10 connections are the same twice, as is one user with any pool. How far such measurements lie apart is printed too: it
+is what the machine and short turns add to any error. On a quiet machine, or with more rounds, it is little.
 """
 
 from __future__ import annotations
@@ -165,19 +165,21 @@ def _print(console: Console, cells: Sequence[Forecast], *, show_all: bool) -> No
     # where users wait for a connection, those that never get one are in no response time that was measured
     all_connected = [cell for cell in cells if cell.users <= cell.pool_size]
     console.print(f"mean response times, where all have a connection: {_summary(map(response_error, all_connected))}")
-    console.print(f"one user, measured once more, as if one were the forecast: {_summary(_repeats(cells))}")
+    console.print(f"the same measured twice, as if one were the forecast: {_summary(_repeats(cells))}")
 
 
 def _repeats(cells: Sequence[Forecast]) -> list[float]:
-    """How far measurements of the same lie apart: one user's, with pools of different sizes."""
-    first: dict[tuple[str, float], float] = {}
+    """How far measurements of the same lie apart: where as many users have a connection."""
+    first: dict[tuple[str, float, int], float] = {}
     found = []
     for cell in cells:
         rate = cell.measured_pages_per_s
-        if cell.users == 1 and rate:
-            known = first.setdefault((cell.user_class, cell.round_trip_ms), rate)
-            if known is not rate:
-                found.append(rate / known - 1)
+        if rate:
+            alike = cell.user_class, cell.round_trip_ms, min(cell.users, cell.pool_size)
+            if alike in first:
+                found.append(rate / first[alike] - 1)
+            else:
+                first[alike] = rate
     return found
 
 

@@ -49,7 +49,7 @@ def test_the_benchmark_of_forecasts_prints_each_cell_beside_what_was_measured(se
     assert found == {(users, pool, away) for users in "13" for pool in "13" for away in ("2 ms", "20 ms")}
     assert "1 of 1: AsyncpgCore: median error" in run.stdout
     assert "of 8 cells (" in run.stdout
-    assert "one user, measured once more" in run.stdout
+    assert "the same measured twice" in run.stdout
     [kept] = (tmp_path / "kept").glob("*_comparison.json")
     written_at = kept.stat().st_mtime_ns
     assert run_it().stdout.partition("pages/s, forecast")[2] == run.stdout.partition("pages/s, forecast")[2]

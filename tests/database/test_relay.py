@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -250,3 +251,13 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(seeded_url: 
         starter.send_signal(signal.SIGKILL)
     wait_until(lambda: not relay.is_running() or relay.status() == psutil.STATUS_ZOMBIE)
     wait_until(lambda: not folder.exists())
+
+
+def test_where_it_cannot_listen_it_says_so_in_a_line(tmp_path: Path) -> None:
+    at = str(tmp_path / ("long" * 40))
+    command = [sys.executable, "-I", str(PROGRAM), json.dumps([at, "/nowhere", 0])]
+    run = subprocess.run(command, input="", capture_output=True, text=True, timeout=DEADLINE_S)
+    assert run.returncode == 1
+    assert run.stdout == ""
+    [line] = run.stderr.splitlines()
+    assert line.startswith(f"dbkit: the relay of --round-trip cannot listen at {at}: ")
