@@ -98,6 +98,8 @@ def what_was_measured(row: ClassRow, slots: Iterable[SlotRow], measured_on: Mapp
     """
     options, server = _settings(measured_on, "options"), _settings(measured_on, "server")
     parts = [_number(getattr(row, part)) for part in PARTS]
+    if row.arrivals_per_s is not None:
+        raise NoForecast("its pages arrive at a rate; forecasts are for users who ask for one page after the other")
     users, pages_per_s = _count(row.users), _number(row.pages_per_s)
     if not users or not pages_per_s or None in parts:
         raise NoForecast("no page of it was served in rounds")

@@ -110,11 +110,11 @@ def fit(users: Floats, served: Floats) -> Curve:
 def laws(slots: Iterable[SlotRow]) -> list[Law]:
     """The law of each class, with each of its settings, that was measured with several numbers of users.
 
-    Those that have none say why. Slots that were replaced do not count.
+    Those that have none say why. Slots that were replaced do not count, and those in which pages arrive at a rate.
     """
     ladders: dict[tuple[str, str, str], dict[int, dict[int, float]]] = {}
     for slot in slots:
-        if not slot.replaced and slot.users:
+        if not slot.replaced and slot.users and slot.arrivals_per_s is None:
             ladder = ladders.setdefault((slot.workload, slot.user_class, line(slot)), {})
             ladder.setdefault(slot.users, {})[slot.round] = slot.pages_per_s or 0.0
     return [law_of(*names, ladder) for names, ladder in sorted(ladders.items()) if len(ladder) > 1]

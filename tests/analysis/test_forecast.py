@@ -310,6 +310,7 @@ def test_what_a_relay_uses_of_the_cores_is_not_there_for_pages() -> None:
         ({"pages_per_s": None}, MEASURED_ON, "no page"),
         ({"pages_per_s": 0.0}, MEASURED_ON, "no page"),
         ({"users": None}, MEASURED_ON, "no page"),
+        ({"arrivals_per_s": 100.0}, MEASURED_ON, "arrive at a rate"),
         ({"db_ms": None}, MEASURED_ON, "no page"),
         ({"client_cpu_ms": None}, MEASURED_ON, "client CPU"),
         ({}, {}, "cores"),

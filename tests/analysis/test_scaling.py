@@ -193,6 +193,15 @@ def test_a_result_of_a_ladder_has_the_laws_of_its_classes() -> None:
     assert known(found.contention_low) <= known(found.contention) <= known(found.contention_high)
 
 
+def test_arrivals_have_no_law() -> None:
+    slots = [
+        slot_row("Some", users=users, arrivals_per_s=50.0 * users, round=number, pages_per_s=rate)
+        for users, of_load in ladder(KNEE).items()
+        for number, rate in of_load.items()
+    ]
+    assert laws(slots) == []
+
+
 def test_each_setting_has_a_law_of_its_own() -> None:
     slots = [
         slot_row("Some", users=users, round=number, pages_per_s=rate, settings={"pool-size": pool})
