@@ -161,11 +161,25 @@ def _print(console: Console, cells: Sequence[Forecast], *, show_all: bool) -> No
             figures = number(cell.pages_per_s), number(cell.measured_pages_per_s)
             table.add_row(*settings, *figures, f"{error(cell):+.0%}", f"{response_error(cell):+.0%}")
         console.print(table)
+    _print_settings(console, cells)
     console.print(f"pages a second: {_summary(map(error, cells))}")
     # where users wait for a connection, those that never get one are in no response time that was measured
     all_connected = [cell for cell in cells if cell.users <= cell.pool_size]
     console.print(f"mean response times, where all have a connection: {_summary(map(response_error, all_connected))}")
     console.print(f"the same measured twice, as if one were the forecast: {_summary(_repeats(cells))}")
+
+
+def _print_settings(console: Console, cells: Sequence[Forecast]) -> None:
+    """The errors of all classes by the setting: what is wrong with the model has one sign there."""
+    table = Table(title="all classes")
+    for heading in ("users", "pool", "round trip", "cells", f"within {WITHIN:.0%}", "median, with its sign", "median"):
+        table.add_column(heading, justify="right")
+    for users, pool, away_ms in sorted({(cell.users, cell.pool_size, cell.round_trip_ms) for cell in cells}):
+        its = [error(c) for c in cells if (c.users, c.pool_size, c.round_trip_ms) == (users, pool, away_ms)]
+        within = sum(abs(each) <= WITHIN for each in its)
+        off = f"{median(its):+.0%}", f"{median(map(abs, its)):.0%}"
+        table.add_row(str(users), str(pool), f"{away_ms:g} ms", str(len(its)), str(within), *off)
+    console.print(table)
 
 
 def _repeats(cells: Sequence[Forecast]) -> list[float]:
