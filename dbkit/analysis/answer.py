@@ -36,6 +36,8 @@ def headline_of_rounds(parts: Sequence[Part]) -> list[str]:
 
 def answer(part: Part) -> list[str]:
     """Sentences on one workload."""
+    if part.limits:
+        return [limit.sentence for limit in part.limits]
     if part.quantity != "pages_per_s":
         return answer_of_arrivals(part)
     comparisons = {each.reference.differs_in: each for each in part.comparisons}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Struct
 
@@ -76,3 +76,39 @@ class Law(Struct, kw_only=True):
     peak_pages_per_s: Annotated[Figure, Column(Group.LAW, "pages a second at the peak", "pages/s")]
     points: list[LawPoint]
     sentence: Annotated[str, Column(Group.LAW, "the same in words, or why there is no fit")]
+
+
+class LimitFound(Struct, kw_only=True):
+    """How far a class keeps the limit of `--limit`: see `dbkit.analysis.search`."""
+
+    workload: Annotated[str, Column(Group.CLASS, "what is read")]
+    label: Annotated[str, Column(Group.CLASS, "the class, and what else differs but what is searched")]
+    user_class: Annotated[str, Column(Group.CLASS, "the class")]
+    limit: Annotated[str, Column(Group.LIMIT, "the limit, as `p95_ms < 50`")]
+    figure: Annotated[str, Column(Group.LIMIT, "the column that it is on")]
+    bound: Annotated[
+        Figure, Column(Group.LIMIT, "what the figure is compared with, in its unit; of a share, that of the best value")
+    ]
+    along: Annotated[str, Column(Group.SETTING, "what is searched: `users`, or a setting")]
+    sought: Annotated[
+        Literal["largest", "smallest"], Column(Group.SETTING, "the `largest` or the `smallest` that keeps it")
+    ]
+    at: Annotated[Figure, Column(Group.SETTING, "the answer; empty where none keeps it, or nothing is known")]
+    low: Annotated[Figure, Column(Group.SETTING, "the lower end of its 95 % interval; 0 where maybe none does")]
+    high: Annotated[Figure, Column(Group.SETTING, "the upper end; empty where maybe none does")]
+    last: Annotated[Number, Column(Group.SETTING, "the largest value that could be tried")]
+    condition: Annotated[str | None, Column(Group.MEASURED, "what ran at the answer")]
+    pages_per_s: Annotated[Figure, Column(Group.MEASURED, "pages a second there", "pages/s")]
+    then: Annotated[
+        str | None,
+        Column(Group.MEASURED, "what bound the next one that was measured and does not keep it, as `client CPU`"),
+    ]
+    round_trip_ms: Annotated[
+        Figure, Column(Group.MEASURED, "the shortest round trip to the database, `--round-trip` included", "ms")
+    ]
+    slots: Annotated[Count, Column(Group.MEASURED, "slots that it rests on")]
+    state: Annotated[
+        Literal["found", "searching", "budget spent", "cut short"],
+        Column(Group.STATE, "`found` where the interval is as narrow as it has to be; else why it is not"),
+    ]
+    sentence: Annotated[str, Column(Group.LIMIT, "the same in words")]

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from dbkit.analysis.formats import ratio
 from dbkit.analysis.ladders import Ladder, ladder
-from dbkit.analysis.model_records import Forecast, Law
+from dbkit.analysis.model_records import Forecast, Law, LimitFound
 from dbkit.analysis.pairs import CLASS, LOAD
 from dbkit.analysis.records import ClassRow, PageFigures, SlotRow, Verdict
 from dbkit.analysis.result import Plan, Reference, Result, WorkloadInfo
@@ -77,6 +77,7 @@ class Part:
     """By strategy."""
     forecasts: list[Forecast]
     laws: list[Law]
+    limits: list[LimitFound]
 
     @property
     def quantity(self) -> str:
@@ -110,6 +111,11 @@ class Part:
     def ladder(self) -> Ladder | None:
         """The lines of charts along what varies: see `dbkit.analysis.ladders`."""
         return ladder(self.strategies)
+
+    @property
+    def quantities_charted(self) -> list[str]:
+        """What charts along the ladder show: pages a second, p95, and the figure of a limit."""
+        return [*dict.fromkeys(("pages_per_s", "p95_ms", *(limit.figure for limit in self.limits)))]
 
     @property
     def leading_load(self) -> str | None:
@@ -147,6 +153,7 @@ def parts(result: Result) -> list[Part]:
             plans=_by_strategy(plan for plan in result.plans if plan.workload == name),
             forecasts=[forecast for forecast in result.forecasts if forecast.workload == name],
             laws=[law for law in result.laws if law.workload == name],
+            limits=[limit for limit in result.limits if limit.workload == name],
         )
         for name in names
     ]

@@ -51,6 +51,8 @@ class Schedule:
     slots: int
     bare_slots: int = 0
     """How many of them are bare."""
+    budget_s: float | None = None
+    """After so long no further round begins, so that rounds and slots are the most that there can be."""
 
 
 def rounds(conditions: Collection[Condition], count: int, seed: int, *, calibrate: bool = False) -> Schedule:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field, to_builtins
 
-from dbkit.analysis.model_records import Forecast, Law
+from dbkit.analysis.model_records import Forecast, Law, LimitFound
 from dbkit.analysis.records import BareRow, ClassRow, Count, Figure, Number, SlotRow, Verdict
 
 FORMAT = 5
@@ -145,6 +145,8 @@ class Result(Struct, kw_only=True):
     """How fast each condition would be if the database were nearer or farther away; none in a run without rounds."""
     laws: list[Law] = []
     """How each class scales that was measured with several numbers of users."""
+    limits: list[LimitFound] = []
+    """How far each class keeps the limit that was searched for; none in other runs."""
 
     def as_json(self) -> dict[str, Any]:
         """The content of `<prefix>_comparison.json`, as plain values."""

@@ -14,6 +14,7 @@ from dbkit.analysis.answer import headline_of_rounds
 from dbkit.analysis.comparisons import QUANTITIES, add_harness_shares, compare_rows, model_of
 from dbkit.analysis.condition import Condition, Users, Variation, labels
 from dbkit.analysis.forecast import Forecasts, sentence_on_errors
+from dbkit.analysis.found import State, limits_found
 from dbkit.analysis.headline import disturbed_sentences
 from dbkit.analysis.pairs import pairings, values_in_order
 from dbkit.analysis.parts import parts
@@ -21,6 +22,7 @@ from dbkit.analysis.records import BareRow, ClassRow, SlotRow
 from dbkit.analysis.result import Reference, Result, WorkloadInfo
 from dbkit.analysis.rows import ConditionTotal, bare_row, round_figure, slot_row, without_times
 from dbkit.analysis.scaling import laws
+from dbkit.analysis.search import Search
 from dbkit.analysis.slot import Slot, UserClass
 from dbkit.analysis.varied import leading_quantity
 from dbkit.analysis.warnings import (
@@ -40,7 +42,8 @@ class Rounds:
 
     Conditions are compared within their workload, as if the others had not been run: what slows the one down from
     round to round need not slow the other. A `reference` is a class named before the run. In workloads without it the
-    others are compared with the slowest. `variations` are the settings that vary, with their values in order.
+    others are compared with the slowest. `variations` are the settings that vary, with their values in order. The slots
+    of a `search` were run where it needed them and not once a round, so that it has answers and no verdicts.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Rounds:
         reference: str | None = None,
         workloads: Sequence[WorkloadInfo] = (),
         variations: Sequence[Variation] = (),
+        search: Search | None = None,
     ) -> None:
+        self._search = search
         self._user_classes = user_classes
         self._end = end
         self._reference = reference
@@ -88,10 +93,13 @@ class Rounds:
         planned_slots: int,
         measured_on: dict[str, Any],
         quantities: Collection[str] = tuple(QUANTITIES),
+        *,
+        goes_on: bool = False,
     ) -> Result:
         """The result of the slots so far, with verdicts on the `quantities`.
 
-        `planned_slots` counts the slots of the conditions, and none in which pages are read bare.
+        `planned_slots` counts the slots of the conditions, and none in which pages are read bare. `goes_on` says that
+        there will be more.
         """
         self._leave_replaced_out()
         names = labels({slot.condition for slot in (*self._slots, *self._bare)})
@@ -119,12 +127,15 @@ class Rounds:
         for workload in sorted({row.workload for row in slots}):
             self._add_workload(result, workload, names, quantities)
         result.warnings = [
-            *warnings_of_rounds(slots, planned_slots),
+            *warnings_of_rounds(slots, planned_slots, are_planned=self._search is None),
             *warnings_of_workloads(self._workloads, in_slots=True),
             *warnings_of_classes(result.strategies),
             *warnings_of_empty_slots(counted),
             *warnings_of_users([slot for slot in self._slots if not slot.replaced], names),
         ]
+        if self._search is not None:
+            state: State = "searching" if goes_on else "cut short" if result.state == "cut short" else "budget spent"
+            result.limits = limits_found(self._search, result.strategies, counted, measured_on, state)
         make_headline(result)
         return result
 
@@ -133,6 +144,9 @@ class Rounds:
     ) -> None:
         """Add the rows of a workload's conditions, and how they compare with each other."""
         counted = [row for row in result.slots if not row.replaced and row.workload == workload]
+        if self._search is not None:
+            result.strategies += in_order(self._class_rows(workload, names, {}), self._variations)
+            return
         on_pages = model_of(counted, "pages_per_s")
         rows = self._class_rows(workload, names, on_pages.levels())
         unsustained = {row.label for row in rows.values() if row.sustained is False}
@@ -237,14 +251,18 @@ def result_of_rounds(
     reference: str | None = None,
     workloads: Sequence[WorkloadInfo] = (),
     variations: Sequence[Variation] = (),
+    search: Search | None = None,
 ) -> Result:
     """The result of isolated slots; see `Rounds`."""
-    rounds = Rounds(user_classes, end=end, reference=reference, workloads=workloads, variations=variations)
+    rounds = Rounds(
+        user_classes, end=end, reference=reference, workloads=workloads, variations=variations, search=search
+    )
     for slot in slots:
         rounds.add(slot)
     result = rounds.result(planned_slots, measured_on)
     result.forecasts = Forecasts(result.strategies, result.slots, measured_on).distances()
-    result.laws = laws(result.slots)
+    if search is None:  # whose rounds have different loads
+        result.laws = laws(result.slots)
     if not disturbed_sentences(result.slots):
         result.headline += _sentences_on_models(result)
     return result

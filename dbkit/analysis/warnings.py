@@ -30,12 +30,15 @@ MIXED_WARNING = (
 )
 
 
-def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int) -> list[str]:
-    """Warnings about the slots of a schedule."""
+def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int, *, are_planned: bool = True) -> list[str]:
+    """Warnings about the slots of a schedule; how many a search runs is not planned."""
     warnings = []
     done = sum(not row.replaced for row in rows)
     if done < planned_slots:
-        warnings.append(f"cut short: {done} of {planned_slots} slots were run")
+        how_many = (
+            f"{done} of {planned_slots} slots were run" if are_planned else f"the search ended after {done} slots"
+        )
+        warnings.append(f"cut short: {how_many}")
     if unfinished := sum(row.unfinished for row in rows):
         warnings.append(f"pages cut off after --drain-timeout, in no figure: {unfinished}")
     if replaced := sum(row.replaced for row in rows):

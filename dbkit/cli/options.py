@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 from dbkit.analysis.condition import SPACINGS, Variation
 from dbkit.cli.bench import BENCH_STACKS
-from dbkit.cli.values import ValueType, choice, database_name, database_url, duration, integer, round_trip, share, text
+from dbkit.cli.values import (
+    ValueType,
+    choice,
+    database_name,
+    database_url,
+    duration,
+    integer,
+    limit,
+    round_trip,
+    share,
+    text,
+)
 from dbkit.cli.variations import Appended, ladder, rates, read_variations, variations
 from dbkit.database.settings import JITS, PAGE_ENDS, POOL_CLASSES, SESSION_CLOSES, SWITCHES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
@@ -249,7 +260,31 @@ _TABLE = (
         duration(),
         0.0,
         "seconds that the rounds may take, 0 for an hour where loads or settings vary",
-        "what would take longer is refused before it starts",
+        "what would take longer is refused before it starts; a search for a limit ends when it is spent, with 0 after a"
+        " minute for each class",
+    ),
+    Option(
+        "limit",
+        limit(),
+        "",
+        "limit to search for, as p95_ms < 50 or pages_per_s > 99 % of best",
+        "up to which load each class keeps it, with --max-users; or which pool-size is enough, with --vary"
+        " pool-size=1..20; in as many rounds as that takes",
+    ),
+    Option(
+        "max_users",
+        integer(0, "users"),
+        0,
+        "users that a search for a limit may go up to",
+        default_words="none",
+    ),
+    Option(
+        "max_arrivals",
+        integer(0, "pages a second"),
+        0,
+        "pages a second that a search for a limit may go up to",
+        "in an open loop, where -u is how many can be served at once",
+        default_words="none",
     ),
     # rounds
     Option("rounds", integer(1), 5, "number of rounds, each with one turn of every class"),

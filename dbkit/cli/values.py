@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dbkit.analysis.limits import read_limit
 from dbkit.database.engines import DATABASE_NAME
 from dbkit.database.url import URL_VARIABLE, DatabaseUrl
 from dbkit.errors import DbkitError
@@ -112,6 +113,18 @@ def choice(*choices: str) -> ValueType:
 def text(unit: str) -> ValueType:
     """Any text."""
     return ValueType(unit, unit, str)
+
+
+def limit() -> ValueType:
+    """A limit on a figure; nothing for none. The value is text, in one form: see `dbkit.analysis.limits`."""
+
+    def read(text: str) -> str:
+        try:
+            return str(read_limit(text)) if text else ""
+        except DbkitError as mistake:  # says more than what was expected
+            raise argparse.ArgumentTypeError(str(mistake)) from None
+
+    return ValueType("a limit", "limit", read)
 
 
 def database_url() -> ValueType:

@@ -19,8 +19,10 @@ from dbkit.database.application import check_engine
 from dbkit.database.settings import PAGE_ENDS
 from dbkit.database.stacks import STACKS, find_stack, stacks_of
 from dbkit.errors import DbkitError, without_secrets
+from dbkit.load.options import TestOptions
 from dbkit.load.page_class import is_page_class, workload_of, writes
 from dbkit.load.schedules import check_schedule
+from dbkit.load.searches import check_search
 from dbkit.load.users import AsyncPageUser, PageUser, SyncPageUser, ThreadPageUser, classes_made
 from dbkit.output.writing import check_distinct, check_writable
 from dbkit.paging import is_async
@@ -59,6 +61,8 @@ def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[
             if is_given:
                 raise DbkitError(f"{flag} does not go with rounds; {advice}")
     check_schedule(options, user_classes, in_rounds=in_rounds)
+    if in_rounds:
+        check_search(user_classes, TestOptions.read(options))
 
 
 def check_files(options: argparse.Namespace) -> None:

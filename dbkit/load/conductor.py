@@ -86,8 +86,10 @@ class Conductor:
         # Locust's test begins with the first users
         self._page_classes = self._context.page_classes_without_keys(options, environment.user_classes)
         self.planned = schedule.slots - schedule.bare_slots
-        slot_s = slot_seconds(max(load.users for load in options.loads_to_compare), options)
-        self.progress = ScheduleProgress(schedule.rounds, schedule.slots, slot_s, began_at_s=time.perf_counter())
+        slot_s = slot_seconds(options.most_users, options)
+        self.progress = ScheduleProgress(
+            schedule.rounds, schedule.slots, slot_s, began_at_s=time.perf_counter(), budget_s=schedule.budget_s
+        )
         self.pauses.begin()
         try:
             with slot_progress() as show:
@@ -124,18 +126,22 @@ class Conductor:
                 latest[turns.round, turn] = slot
                 slots.append(slot)
                 self.slot_ended.fire()
-                self._check_first_slot(slot)
+                self._check_first_slot(slot, options)
                 self.pauses.pause()
                 progress.end_slot()
             turns = _send(planner, slots)
         # a planner that has ended has run all that it wanted, which may be less than was expected
         self.planned = sum(not (slot.bare or slot.replaced) for slot in self.slots)
 
-    def _check_first_slot(self, slot: Slot) -> None:
-        """Raise NothingButFailures where this was the first slot of a condition, and no page of it came back well."""
+    def _check_first_slot(self, slot: Slot, options: TestOptions) -> None:
+        """Raise NothingButFailures where this was the first slot of a condition, and no page of it came back well.
+
+        A search for a limit may go beyond what can be served: there it is the first slot of a class.
+        """
         pages = slot.measured.pages + slot.warm_up.pages
         failures = slot.measured.failures + slot.warm_up.failures
-        is_first = sum(each.condition == slot.condition and not each.bare for each in self.slots) == 1
+        same = [each for each in self.slots if each.user_class == slot.user_class and not each.bare]
+        is_first = (len(same) if options.limit else sum(each.condition == slot.condition for each in same)) == 1
         if slot.bare or not is_first or not pages or failures < pages:
             return
         page_class = self._page_classes[slot.user_class]
@@ -219,8 +225,7 @@ def _arrivals(turn: Turn) -> list[Any] | None:
 def _words(turn: Turn, options: TestOptions) -> str:
     """What a slot runs, as short as it can be in its test."""
     condition = turn.condition
-    several = options.loads or options.arrivals or options.vary
-    return f"{condition.key if several else condition.user_class}{' (bare)' if turn.bare else ''}"
+    return f"{condition.key if options.are_many else condition.user_class}{' (bare)' if turn.bare else ''}"
 
 
 def _send(planner: Planner, slots: list[Slot]) -> Turns | None:

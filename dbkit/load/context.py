@@ -224,7 +224,7 @@ class LoadContext:
                 server.connections_allowed,
                 processes=options.processes or 1,
                 users=self._most_users(options),
-                among=setup.words if options.loads or options.vary else "",
+                among=setup.words if options.are_many else "",
             )
             if unchecked:
                 if name != DIRECT:
@@ -245,8 +245,8 @@ class LoadContext:
 
     def _most_users(self, options: TestOptions) -> int | None:
         """How many users there can be at a time; None where nobody knows."""
-        if options.loads or self.options.headless:
-            return max(load.users for load in options.loads_to_compare)
+        if options.loads or options.max_users or self.options.headless:
+            return options.most_users
         return None
 
     def _setups(self, options: TestOptions, user_classes: Iterable[type[User]]) -> dict[Variant, SlotSetup]:

@@ -75,6 +75,10 @@ class TestOptions:
     vary: str
     """See `variations`."""
     budget: float
+    limit: str
+    """A limit to search for, or nothing."""
+    max_users: int
+    max_arrivals: int
     rounds: int
     slot_time: float
     max_slot_time: float
@@ -101,6 +105,16 @@ class TestOptions:
         """The loads of `--arrivals`, each served by `-u` users at the most."""
         rates = read_rates(self.arrivals) if self.arrivals else ()
         return tuple(Arrivals(rate, self.num_users or 1, self.arrival_spacing) for rate in rates)
+
+    @property
+    def most_users(self) -> int:
+        """The largest number of users that a slot can have."""
+        return self.max_users if self.max_users else max(load.users for load in self.loads_to_compare)
+
+    @property
+    def are_many(self) -> bool:
+        """Whether conditions differ in more than their classes."""
+        return bool(self.loads or self.arrivals or self.vary or self.limit)
 
     @property
     def variations(self) -> tuple[Variation, ...]:

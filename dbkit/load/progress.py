@@ -27,6 +27,8 @@ class ScheduleProgress:
     """How long a slot takes with all that belongs to it; a guess before the first has ended."""
     began_at_s: float
     """When the schedule began, by `time.perf_counter`."""
+    budget_s: float | None = None
+    """After how long the schedule ends at the latest, where rounds and slots are no more than the most there can be."""
     round: int = 0
     slot: int = 0
     """The number of the present one, from 1."""
@@ -47,8 +49,20 @@ class ScheduleProgress:
     @property
     def left_s(self) -> float:
         """About how long the rest takes, in seconds."""
+        if self.budget_s is not None:
+            return max(self.budget_s - (time.perf_counter() - self.began_at_s), 0.0)
         in_slot_s = min(time.perf_counter() - self.slot_began_at_s, self.slot_s)
         return (self.slots - self.slot + 1) * self.slot_s - in_slot_s
+
+    @property
+    def done(self) -> float:
+        """The share of it that is done, 0 to 1."""
+        return 1 - self.left_s / (self.budget_s or self.slots * self.slot_s)
+
+    @property
+    def words(self) -> str:
+        """Which round it is, and of how many where that is known."""
+        return f"round {self.round}" + (f" of {self.rounds}" if self.budget_s is None else "")
 
 
 ShowSlot = Callable[[ScheduleProgress], None]
@@ -65,7 +79,7 @@ def slot_progress() -> Iterator[ShowSlot]:
         def log_round(progress: ScheduleProgress) -> None:
             if progress.round not in shown:
                 shown.add(progress.round)
-                logger.info("round %d of %d", progress.round, progress.rounds)
+                logger.info("%s", progress.words)
 
         yield log_round
         return
@@ -74,7 +88,8 @@ def slot_progress() -> Iterator[ShowSlot]:
         bar = bars.add_task("starting", total=None)
 
         def show(progress: ScheduleProgress) -> None:
-            description = f"round {progress.round} of {progress.rounds}: {progress.user_class:<20}"
-            bars.update(bar, description=description, total=progress.slots, completed=progress.slot - 1, refresh=True)
+            description = f"{progress.words}: {progress.user_class:<20}"
+            completed = progress.slot - 1 if progress.budget_s is None else progress.done * progress.slots
+            bars.update(bar, description=description, total=progress.slots, completed=completed, refresh=True)
 
         yield show

@@ -22,6 +22,7 @@ from dbkit.analysis.comparisons import QUANTITIES
 from dbkit.analysis.mixed_run import result_of_mixed_run
 from dbkit.analysis.result import FailureRow, Plan, Result, WorkloadInfo
 from dbkit.analysis.rounds import Rounds, result_of_rounds, take_verdicts
+from dbkit.analysis.search import Search
 from dbkit.database.application import application_engine
 from dbkit.database.provenance import describe_client, describe_server
 from dbkit.database.server import shortest_round_trip_ms
@@ -33,6 +34,7 @@ from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
 from dbkit.load.loop_thread import LoopThread
 from dbkit.load.page_class import PageClass
+from dbkit.load.searches import search_of
 from dbkit.load.workloads import describe_workloads
 from dbkit.plans import PageToExplain, explain_pages
 
@@ -81,6 +83,7 @@ class Results:
                 reference=test.options.reference or None,
                 workloads=self._workloads(),
                 variations=test.options.variations,
+                search=self._search(),
             )
         else:
             self._noting_users = gevent.spawn(self._note_users)
@@ -144,6 +147,7 @@ class Results:
                 reference=test.options.reference or None,
                 workloads=self._workloads(),
                 variations=test.options.variations,
+                search=self._search(),
             )
         self._add_failures(result)
         result.warnings += _reasons_of_failures(result)
@@ -199,6 +203,10 @@ class Results:
         test = self._context.test
         return describe_workloads(test.page_classes.values(), test.options, self._context.options.verify_keys)
 
+    def _search(self) -> Search | None:
+        test = self._context.test
+        return search_of(test.user_classes, test.options)
+
     def _add_failures(self, result: Result) -> None:
         rows = (*result.strategies, *result.slots)
         result.failures = self._context.recorder.failures.rows(rows, self._context.test.user_classes)
@@ -228,13 +236,14 @@ class Results:
     def _rounds_so_far(self, quantities: Collection[str], earlier: Result | None = None) -> Result:
         """With new verdicts on the `quantities`, or else with those of an `earlier` result."""
         assert self._rounds is not None
-        done = self._rounds.counted
-        result = self._rounds.result(done, self._describe(), quantities)
+        done, test = self._rounds.counted, self._context.test
+        result = self._rounds.result(done, self._describe(), quantities, goes_on=True)
         if earlier is not None:
             take_verdicts(result, earlier)
         self._add_failures(result)
-        _mark_running(result, f"{done} of {self._conductor.planned} slots so far")
-        measured, chosen = len({row.user_class for row in result.strategies}), len(self._context.test.user_classes)
+        of_all = "" if test.options.limit else f" of {self._conductor.planned}"
+        _mark_running(result, f"{done}{of_all} slots so far")
+        measured, chosen = len({row.user_class for row in result.strategies}), len(test.user_classes)
         if measured < chosen:
             result.headline.insert(0, f"So far {measured} of {chosen} classes have been measured.")
         return result

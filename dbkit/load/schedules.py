@@ -30,7 +30,10 @@ BETWEEN_SLOTS_S = 0.1
 HOUR_S = 3600.0
 """How long rounds of several loads or settings may take without `--budget`."""
 
-OPTIONS_OF_ROUNDS = {"--loads": "loads", "--vary": "vary", "--budget": "budget"}
+OPTIONS_OF_ROUNDS = {
+    **{"--loads": "loads", "--vary": "vary", "--budget": "budget"},
+    **{"--limit": "limit", "--max-users": "max_users", "--max-arrivals": "max_arrivals"},
+}
 """Flags that mean nothing without rounds, with their names in parsed options."""
 
 
@@ -58,33 +61,33 @@ def check_schedule(options: argparse.Namespace, user_classes: Mapping[str, type[
                 f"{flag} compares conditions that run one at a time: use a locustfile with rounds, such as"
                 " locustfiles/rounds.py"
             )
-    if options.arrivals:
+    if options.arrivals or options.max_arrivals:
         _check_arrivals(options, user_classes, in_rounds=in_rounds)
     if in_rounds:
         test = TestOptions.read(options)
         _check_variations(test, user_classes)
-        _check_time(test, user_classes)
+        if not test.limit:  # which has rules of its own: see `dbkit.load.searches`
+            _check_time(test, user_classes)
 
 
 def _check_arrivals(options: argparse.Namespace, user_classes: Mapping[str, type[User]], *, in_rounds: bool) -> None:
+    flag = "--arrivals" if options.arrivals else "--max-arrivals"
     if options.num_users is None and (options.headless or options.autostart):
-        raise DbkitError("--arrivals needs -u: how many pages can be served at once, such as -u 50")
+        raise DbkitError(f"{flag} needs -u: how many pages can be served at once, such as -u 50")
     if options.loads:
-        raise DbkitError("--loads are of a closed loop, and --arrivals of an open one: give one of them, and -u")
+        raise DbkitError(f"--loads are of a closed loop, and {flag} of an open one: give one of them, and -u")
     if "," in options.arrivals and not in_rounds:
         raise DbkitError(
             "--arrivals with several rates compares conditions that run one at a time: use a locustfile with rounds,"
             " such as locustfiles/rounds.py, or give one rate"
         )
     if options.think_time:
-        raise DbkitError("--think-time is of users who ask one page after the other; with --arrivals leave it out")
+        raise DbkitError(f"--think-time is of users who ask one page after the other; with {flag} leave it out")
     if options.calibrate:
         raise DbkitError("--calibrate compares pages a second, and --arrivals sets them; give one of the two")
     for name, user_class in user_classes.items():
         if issubclass(user_class, PageUser) and PageUser.read_pages not in user_class.tasks:
-            raise DbkitError(
-                f"--arrivals cannot ask {name} for pages, as it has tasks of its own; choose other classes"
-            )
+            raise DbkitError(f"{flag} cannot ask {name} for pages, as it has tasks of its own; choose other classes")
 
 
 def _check_variations(options: TestOptions, user_classes: Mapping[str, type[User]]) -> None:

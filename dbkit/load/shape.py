@@ -19,16 +19,19 @@ from dbkit.analysis.plan import Schedule, rounds
 from dbkit.load.context import context_of
 from dbkit.load.options import TestOptions
 from dbkit.load.schedules import conditions_of
+from dbkit.load.searches import schedule_of, search_of
 
 
 class Rounds(LoadTestShape):
-    """Isolated, interleaved slots: by the classes chosen, `-u` or `--loads`, `--vary`, `--rounds` and the times."""
+    """Isolated, interleaved slots: by the classes chosen and the options of rounds, such as `--loads` or `--limit`."""
 
     abstract = True
     use_common_options = True
 
     def schedule(self, user_classes: list[str], options: TestOptions) -> Schedule:
         """What the test runs. Override it to run something else in slots."""
+        if (search := search_of(user_classes, options)) is not None:
+            return schedule_of(search, options)
         conditions = conditions_of(user_classes, options)
         return rounds(conditions, options.rounds, options.seed, calibrate=options.calibrate)
 

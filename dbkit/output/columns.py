@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from dbkit.analysis.columns import Column, Group, columns
-from dbkit.analysis.model_records import Forecast, Law, LawPoint
+from dbkit.analysis.model_records import Forecast, Law, LawPoint, LimitFound
 from dbkit.analysis.records import BareRow, ClassRow, PageFigures, SlotRow, Verdict, table_columns
 
 BY_NAME = {column.name: column for column in columns(ClassRow)}
@@ -29,6 +29,7 @@ DOCUMENTED: dict[str, tuple[Column, ...]] = {
     "forecasts": columns(Forecast),
     "laws": columns(Law),
     "points of laws": columns(LawPoint),
+    "limits": columns(LimitFound),
 }
 """What each table of docs/results.md holds, by its name there."""
 

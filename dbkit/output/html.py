@@ -18,7 +18,7 @@ from dbkit.analysis.result import Result
 from dbkit.output.columns import file_columns
 from dbkit.output.looks import Look, looks
 from dbkit.output.markdown import facts
-from dbkit.output.view import CHARTED_OF_LADDERS, CHARTED_OF_SLOTS, source, templates
+from dbkit.output.view import CHARTED_OF_SLOTS, charted_of_ladders, source, templates
 
 MOST_SLOTS = 1500
 """With more than these the file leaves out their table and draws every few of them, so that it stays below 6 MB."""
@@ -65,7 +65,8 @@ def _charted(part: Part, class_looks: dict[str, Look], every_nth_slot: int) -> d
     return {
         "looks": {row.condition: class_looks[row.condition] for row in rows},
         "ladder": to_builtins(part.ladder),
-        "all": [{name: getattr(row, name) for name in CHARTED_OF_LADDERS} for row in part.strategies],
+        "all": charted_of_ladders(part),
+        "limits": to_builtins(part.limits),
         "strategies": to_builtins(part.charted(part.strategies)),
         "verdicts": to_builtins([each for each in part.verdicts if each.condition in of_load]),
         "against_fastest": to_builtins([each for each in part.against_fastest if each.condition in of_load]),

@@ -52,7 +52,8 @@ def facts(result: Result) -> dict[str, str]:
         "users": ", ".join(map(str, users)) or _with("{}", options.get("num_users")),
         "arrivals": _with("{} a second, {}", options.get("arrivals") or None, options.get("arrival_spacing")),
         "settings that vary": _with("{}", options.get("vary") or None),
-        "rounds": _with("{} of {} s a turn", options.get("rounds"), options.get("slot_time")) if result.slots else None,
+        "limit": _with("{}", options.get("limit") or None),
+        "rounds": _rounds(result, options),
         **_facts_of_workloads(result.workloads),
         "think time": _with("{} s", options.get("think_time") or None),
         "pages end by": None if "end" in varied else _with("{}", options.get("end")),
@@ -73,6 +74,14 @@ def _facts_of_workloads(workloads: Sequence[WorkloadInfo]) -> dict[str, str]:
     if len(workloads) != 1:
         return {}
     return {"pages": workloads[0].pages, "check": workloads[0].check}
+
+
+def _rounds(result: Result, options: Mapping[str, object]) -> str | None:
+    """How many rounds there were to be; a search has as many as it takes."""
+    if not result.slots:
+        return None
+    rounds = max(row.round for row in result.slots) if options.get("limit") else options.get("rounds")
+    return _with("{} of {} s a turn", rounds, options.get("slot_time"))
 
 
 def _pool(options: Mapping[str, object]) -> str | None:

@@ -49,6 +49,11 @@ def rounds(said: str, *arguments: str, environment: dict[str, str] | None = None
     return Case(said, arguments, environment=environment or {}, locustfiles=ROUNDS_FILE, run=("-u", "2"))
 
 
+def searched(said: str, limit: str, *arguments: str) -> Case:
+    """A mistake in what a search looks for."""
+    return rounds(said, "--limit", limit, "--max-users", "20", *arguments)
+
+
 PSYCOPG_FIRST = "psycopg was imported before gevent patched the process"
 LOCUST_AFTER_PSYCOPG = "import psycopg; from locust.main import main; main()"
 
@@ -129,6 +134,47 @@ CASES = {
     ),
     "longer than an hour": rounds("longer than an hour", "--loads", "1,2,5,10", "--rounds", "100"),
     "longer than the budget": rounds("in 5 rounds take about 2 min 20 s, longer than --budget 60", "--budget", "1m"),
+    # A limit to search for
+    "a limit without rounds": Case("--limit compares conditions", ("--limit", "p95_ms < 50", "--max-users", "5")),
+    "a limit on a figure that is not there": searched("there is no figure p96_ms: choose one of pages", "p96_ms < 50"),
+    "a limit that compares nothing": searched("--limit: invalid value 'p95_ms 50': expected a figure", "p95_ms 50"),
+    "a share of nothing": searched("a share can be of best", "pages_per_s > 99 % of worst"),
+    "a limit by variable": rounds("no figure is below 0", environment={"DBKIT_LIMIT": "failures < 0"}),
+    "a limit with nothing to search in": rounds(
+        "set --max-users or --max-arrivals, or --vary", "--limit", "p95_ms < 5"
+    ),
+    "a limit with a setting that is no number": rounds(
+        "needs something to search in", "--limit", "p95_ms < 50", "--vary", "end=commit,rollback"
+    ),
+    "a limit with two settings to search in": rounds(
+        "searches in one setting, and pool-size and max-overflow vary",
+        *("--limit", "p95_ms < 50", "--vary", "pool-size=1..5", "--vary", "max-overflow=0..5"),
+    ),
+    "most users without a limit": rounds("--max-users is for a search", "--max-users", "20"),
+    "most arrivals without a limit": rounds("--max-arrivals is for a search", "--max-arrivals", "20"),
+    "most users that are less than none": searched("--max-users: invalid value '-1'", "p95_ms < 50", "--max-users=-1"),
+    "a limit with loads": searched("--loads does not go with --limit", "p95_ms < 50", "--loads", "1,2"),
+    "a limit with a ladder of rates": rounds(
+        "--arrivals with several rates does not go with --limit",
+        *("--limit", "p95_ms < 50", "--arrivals", "5,10", "--vary", "pool-size=1,2"),
+    ),
+    "a limit with users and arrivals": searched("take one of them", "p95_ms < 50", "--max-arrivals", "5"),
+    "a limit that arrivals do not break": rounds(
+        "does not go with --max-arrivals", "--limit", "pages_per_s > 5", "--max-arrivals", "50"
+    ),
+    "a limit and bare pages": searched("--calibrate does not go with --limit", "p95_ms < 50", "--calibrate"),
+    "a limit and a reference": searched(
+        "--reference does not go with --limit", "p95_ms < 50", "--reference", "PsycopgCore"
+    ),
+    "more users than the server has connections for": searched(
+        "the pools could open 800 connections", "p95_ms < 50", "--pool-class", "null", "--max-users", "200"
+    ),
+    "a search that its budget is too short for": searched(
+        "takes 2 min 48 s or more for 20 classes, longer than --budget 20: give a longer",
+        "p95_ms < 50",
+        "--budget",
+        "20",
+    ),
     # Files to be written at the end
     "report into a file": Case("choose another place with --report", ("--report", "Makefile/report.html")),
     "report onto a folder": Case("it is a folder; choose another place with --report", ("--report", "docs")),

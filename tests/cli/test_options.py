@@ -64,6 +64,9 @@ def test_the_options_of_a_test_are_those_of_the_command_line_and_do_not_change_w
             "arrival_spacing": "poisson",
             "vary": "",
             "budget": 0.0,
+            "limit": "",
+            "max_users": 0,
+            "max_arrivals": 0,
         },
         **{"max_slot_time": 10.0, "warm_up": 0.3, "drain_timeout": 10.0, "calibrate": True, "reference": ""},
     }

@@ -44,6 +44,9 @@ from dbkit.output.json_file import read_comparison
 from dbkit.output.looks import looks
 from dbkit.output.markdown import summary
 from tests.analysis.test_scaling import KNEE, ladder
+from tests.analysis.test_search import result_of as searched
+from tests.analysis.test_search import run as run_search
+from tests.analysis.test_search import search_of
 from tests.browser import Tab, browser, browser_page
 from tests.slots import QUIET, class_row, known, plain_result
 
@@ -384,6 +387,28 @@ def test_laws_are_shown_with_how_far_each_load_is_off_and_those_without_a_fit_sa
     for point in found[0].points:
         assert f"{100 * known(point.residual):+.1f}" in text
     assert 'id="scaling"' not in report(full)
+
+
+@pytest.mark.parametrize(("limit", "charts"), [("p95_ms < 25.6", 2), ("p99_ms < 25.6", 3)])
+def test_a_limit_has_its_answers_and_a_line_across_its_chart(
+    chromium: Browser, tmp_path: Path, limit: str, charts: int
+) -> None:
+    search = search_of(limit, "Fast", "Slow", most_users=100)
+    result = searched(search, run_search(search)[0])
+    with browser_page(chromium) as tab:
+        opened(tab, tmp_path, result)
+        heading, *rows = table(tab, ".dbkit-limits")
+        assert heading[:2] == ["user class", "users"]
+        assert [row[:2] for row in rows] == [["Fast", "20"], ["Slow", "10"]]
+        drawings = tab.page.locator("[data-chart=ladder]")
+        assert drawings.count() == charts
+        [chart] = [each for each in drawings.all() if each.get_attribute("data-quantity") == limit.split()[0]]
+        lines = chart.evaluate("chart => chart.data.filter(each => each.uid.startsWith('limit')).map(each => each.y)")
+        assert lines == [[25.6, 25.6]]
+        assert "There is nothing to compare: a search runs" in (tab.page.locator("#verdicts").text_content() or "")
+        assert tab.errors == []
+    for sentence in result.headline:
+        assert sentence.split(" pages/s")[0] in summary(result).replace("\\", "")
 
 
 def hostile_statement(text: str) -> Statement:

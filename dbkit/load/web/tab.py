@@ -144,7 +144,8 @@ class StrategiesTab:
             "below": self._macros.below(part, styles, self._results.finished, mixed),
             "looks": {row.condition: styles[row.condition] for row in (*part.strategies, *part.slots)},
             "ladder": to_builtins(part.ladder),
-            "all": [{name: getattr(row, name) for name in view.CHARTED_OF_LADDERS} for row in part.strategies],
+            "all": view.charted_of_ladders(part),
+            "limits": to_builtins(part.limits),
             "strategies": to_builtins(charted),
             "parts": [
                 (recent.get(row.user_class) or {name: getattr(row, name) for name in SHOWN_PARTS})
@@ -164,11 +165,13 @@ class StrategiesTab:
         context, progress = self._context, self._conductor.progress
         runner: Any = context.environment.runner
         if progress is not None:
+            slot = f"slot {progress.slot}" + (f" of {progress.slots}" if progress.budget_s is None else "")
+            how_long = "about" if progress.budget_s is None else "at most"
             words = (
-                f"round {progress.round} of {progress.rounds} · slot {progress.slot} of {progress.slots}:"
-                f" {progress.user_class}, {progress.phase} · about {duration(progress.left_s)} left"
+                f"{progress.words} · {slot}: {progress.user_class}, {progress.phase}"
+                f" · {how_long} {duration(progress.left_s)} left"
             )
-            return {"words": words, "done": 1 - progress.left_s / (progress.slots * progress.slot_s)}
+            return {"words": words, "done": progress.done}
         if self._results.finished:
             if self._results.result is None:
                 return {"words": "nothing has been measured yet", "done": None}

@@ -11,8 +11,9 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from dbkit.analysis.columns import Group
+from dbkit.analysis.columns import Column, Group
 from dbkit.analysis.formats import limit, number
+from dbkit.analysis.parts import Part
 from dbkit.analysis.records import table_columns
 from dbkit.analysis.varied import value
 from dbkit.output.columns import BY_NAME, cost_groups, file_value, known_in, plain_meaning
@@ -27,7 +28,7 @@ CHARTED_OF_LADDERS = (
     *("condition", "label", "pages_per_s", "pages_per_s_low", "pages_per_s_high"),
     *("p95_ms", "p95_ms_low", "p95_ms_high"),
 )
-"""What it reads of a class's row for lines along loads and settings."""
+"""What it reads of a class's row for lines along loads and settings, and the figures of limits."""
 
 
 @cache
@@ -35,8 +36,8 @@ def templates() -> Environment:
     """The templates, with everything escaped in those of HTML.
 
     Filters: `number` and `limit` for cells as people read them, `exact` for a figure as the CSV files have it, `varied`
-    for a row's value of what varies, and those of `dbkit.output.columns`. Globals: `table_columns` and `Group` of
-    `dbkit.analysis`, and `column`, the columns of a class by name.
+    for a row's value of what varies, `axis_title` for a column along an axis, and those of `dbkit.output.columns`.
+    Globals: `table_columns` and `Group` of `dbkit.analysis`, and `column`, the columns of a class by name.
     """
     environment = Environment(
         loader=PackageLoader(__name__, ""),
@@ -49,7 +50,7 @@ def templates() -> Environment:
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     environment.filters.update(number=number, limit=limit, exact=_exact, varied=value)
     environment.filters.update(known_in=known_in, cost_groups=cost_groups, plain_meaning=plain_meaning)
-    environment.filters.update(file_value=file_value)
+    environment.filters.update(file_value=file_value, axis_title=axis_title)
     environment.globals.update(table_columns=table_columns, Group=Group, column=BY_NAME)
     return environment
 
@@ -57,6 +58,18 @@ def templates() -> Environment:
 def source(name: str) -> str:
     """The text of `charts.js` or `style.css`."""
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def axis_title(column: Column) -> str:
+    """What stands along an axis: `pages/s`, `p95, ms`, `failures`."""
+    name = column.heading if column.heading and column.unit else column.name
+    return f"{name}, ms" if column.unit == "ms" else name
+
+
+def charted_of_ladders(part: Part) -> list[dict[str, object]]:
+    """What charts along loads and settings read of each row."""
+    names = dict.fromkeys((*CHARTED_OF_LADDERS, *part.quantities_charted))
+    return [{name: getattr(row, name) for name in names} for row in part.strategies]
 
 
 def _exact(value: object) -> object:

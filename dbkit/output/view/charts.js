@@ -194,8 +194,9 @@ const dbkitCharts = (() => {
     });
   };
 
-  /* A quantity (`column`) of each class along its load or another number, with intervals; see dbkit.analysis.ladders. */
-  const ladder = (element, { ladder: { along, lines }, rows, column, looks }) => {
+  /* A quantity (`column`) of each class along its load or another number, with intervals; see dbkit.analysis.ladders. Limits
+     on that quantity are lines across. */
+  const ladder = (element, { ladder: { along, lines }, rows, column, looks, limits = [], yTitle = column }) => {
     const byCondition = new Map(rows.map((row) => [row.condition, row]));
     const taken = new Set();
     const dashOf = ({ color, dash }) => {  // lines along a setting are fewer than the settings, and need other dashes
@@ -203,12 +204,13 @@ const dbkitCharts = (() => {
       taken.add(color + free);
       return free;
     };
-    const unit = column === "pages_per_s" ? "pages/s" : "ms";
+    const inMs = column.endsWith("_ms");
+    const unit = column === "pages_per_s" ? "pages/s" : inMs ? "ms" : "";
     const traces = lines.map(({ name, at, conditions }) => {
       const found = conditions.map((condition) => byCondition.get(condition));
       const end = (row, which) => Math.abs((row[`${column}_${which}`] ?? row[column]) - row[column]);
       const words = (row) => {
-        const low = row[`${column}_low`];
+        const low = row[`${column}_low`] ?? null;
         return `${number(row[column])} ${unit}${low === null ? "" : ` [${number(low)}, ${number(row[`${column}_high`])}]`}`;
       };
       const { color } = looks[conditions[0]];
@@ -220,12 +222,24 @@ const dbkitCharts = (() => {
       });
     });
     const places = [...new Set(lines.flatMap(({ at }) => at))].sort((one, other) => one - other);
+    const across = new Map(limits.filter(({ figure, bound }) => figure === column && bound !== null).map((each) => [each.bound, each]));
+    for (const [bound, { limit, label }] of across) {
+      const name = across.size > 1 ? `${limit}: ${label}` : limit;
+      traces.push({
+        uid: `limit-${bound}`, name: plain(name), type: "scatter", mode: "lines", x: [places[0], places[places.length - 1]], y: [bound, bound],
+        line: { color: ink(element, 0.6), dash: "dot", width: 1.4 }, text: [0, 1].map(() => `${plain(name)}: ${number(bound)} ${unit}`), hovertemplate: "%{text}<extra></extra>",
+      });
+    }
     const log = places[0] > 0 && places[places.length - 1] / places[0] > 4;
+    const scaled = log ? Math.log : Number;
+    const apart = 0.04 * (scaled(places[places.length - 1]) - scaled(places[0]));
+    const ticks = places.reduce((kept, place) =>  // a search has loads that lie close to each other
+      (kept.length && scaled(place) - scaled(kept[kept.length - 1]) < apart ? kept : [...kept, place]), []);
     const ends = (row) => [row[column], row[`${column}_low`], row[`${column}_high`]];
     return draw(element, traces, {
       height: 360 + legendRoom(element, looks), legend: legend(element, looks), showlegend: true,
-      xaxis: axis(element, along, { type: log ? "log" : "linear", tickvals: places, ticktext: places.map(String) }),
-      yaxis: axis(element, column === "pages_per_s" ? "pages/s" : "p95, ms", column === "pages_per_s" ? { rangemode: "tozero" } : logAxis(rows.flatMap(ends))),
+      xaxis: axis(element, along, { type: log ? "log" : "linear", tickvals: ticks, ticktext: ticks.map(String) }),
+      yaxis: axis(element, yTitle, inMs ? logAxis([...rows.flatMap(ends), ...across.keys()]) : { rangemode: "tozero" }),
     });
   };
 

@@ -11,6 +11,7 @@
   const CHARTS = {
     ladder: "Pages a second",
     ladder95: "p95 of the response time",
+    ladderlimit: "",
     pages: "Pages a second",
     p95: "p95 of the response time",
     parts: "Where a page's time goes",
@@ -157,17 +158,18 @@
     if (shown !== null) shown.workloads.forEach((workload, number) => drawOne(workload, places[number].figures));
   };
 
-  const drawOne = ({ strategies, looks, slots, parts, verdicts, ladder, all }, figures) => {
+  const drawOne = ({ strategies, looks, slots, parts, verdicts, ladder, all, limits }, figures) => {
     const { timeline } = shown;
     const series = (column) => (timeline ? dbkitCharts.seriesOfTimeline(timeline, column) : dbkitCharts.seriesOfSlots(slots, column));
     const users = timeline ? dbkitCharts.usersOfTimeline(timeline) : null;
     figures.parts.heading.textContent = CHARTS.parts + (shown.parts_are_recent ? ", in the last seconds" : "");
     figures.verdicts.section.hidden = verdicts.length === 0;
-    for (const [name, column] of [["ladder", "pages_per_s"], ["ladder95", "p95_ms"]]) {
-      figures[name].section.hidden = ladder === null;
-      if (ladder === null) continue;
-      figures[name].heading.textContent = `${CHARTS[name]}, along ${ladder.along}`;
-      dbkitCharts.ladder(figures[name].chart, { ladder, rows: all, column, looks });
+    const searched = limits.length && !["pages_per_s", "p95_ms"].includes(limits[0].figure) ? limits[0].figure : null;
+    for (const [name, column, yTitle] of [["ladder", "pages_per_s", "pages/s"], ["ladder95", "p95_ms", "p95, ms"], ["ladderlimit", searched, searched]]) {
+      figures[name].section.hidden = ladder === null || column === null;
+      if (figures[name].section.hidden) continue;
+      figures[name].heading.textContent = `${CHARTS[name] || column}, along ${ladder.along}`;
+      dbkitCharts.ladder(figures[name].chart, { ladder, rows: all, column, looks, limits, yTitle });
     }
     dbkitCharts.overTime(figures.pages.chart, { series: series("pages_per_s"), looks, yTitle: "pages/s", users });
     dbkitCharts.overTime(figures.p95.chart, { series: series("p95_ms"), looks, yTitle: "p95, ms", log: true, users });
