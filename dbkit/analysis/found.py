@@ -99,6 +99,8 @@ class _Answer:
         if not self._measured.edge.slots:
             return f"{name}: {self._search.limit.figure} is not known here, so no limit on it can be searched for."
         rate = f", {number(at.pages_per_s)} pages/s" if at else ""
+        if at and at.failures:  # they are in no other figure, which may look the better for it
+            rate += f", where {at.failures} of {at.pages} pages failed"
         if at is None:
             sentence = f"{name} does not keep {words} {self._nowhere()}"
         elif beside is None:

@@ -27,6 +27,9 @@ from dbkit.cli.variations import Appended, ladder, rates, read_variations, varia
 from dbkit.database.settings import JITS, PAGE_ENDS, POOL_CLASSES, SESSION_CLOSES, SWITCHES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
+MOST_SEARCHED = 10_000
+"""The largest load that can be searched for."""
+
 Command = Literal["seed", "bench", "try", "locust", "serve"]
 
 
@@ -273,14 +276,14 @@ _TABLE = (
     ),
     Option(
         "max_users",
-        integer(0, "users"),
+        integer(0, "users", MOST_SEARCHED),
         0,
         "users that a search for a limit may go up to",
         default_words="none",
     ),
     Option(
         "max_arrivals",
-        integer(0, "pages a second"),
+        integer(0, "pages a second", MOST_SEARCHED),
         0,
         "pages a second that a search for a limit may go up to",
         "in an open loop, where -u is how many can be served at once",

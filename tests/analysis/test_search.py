@@ -256,6 +256,14 @@ def test_failures_are_an_exact_limit() -> None:
     assert Counter(each.users for each in slots)[12] == 1
 
 
+def test_pages_that_failed_are_said_beside_a_limit_on_others() -> None:
+    search = search_of("p95_ms < 12", most_users=1)
+    [condition] = search.lines[0].conditions
+    slots = [slot(number, number + 1, condition, knees(condition), failed=3) for number in range(5)]
+    [limit] = result_of(search, slots).limits
+    assert ", where 15 of 150 pages failed" in limit.sentence
+
+
 def test_a_load_at_which_nothing_comes_back_does_not_keep_a_limit() -> None:
     search = search_of("p95_ms < 500", most_users=40)
     planner = search.planner(1)

@@ -153,6 +153,7 @@ CASES = {
     "most users without a limit": rounds("--max-users is for a search", "--max-users", "20"),
     "most arrivals without a limit": rounds("--max-arrivals is for a search", "--max-arrivals", "20"),
     "most users that are less than none": searched("--max-users: invalid value '-1'", "p95_ms < 50", "--max-users=-1"),
+    "more users than can be searched": searched("and at most 10000", "p95_ms < 50", "--max-users", "1000000"),
     "a limit with loads": searched("--loads does not go with --limit", "p95_ms < 50", "--loads", "1,2"),
     "a limit with a ladder of rates": rounds(
         "--arrivals with several rates does not go with --limit",
