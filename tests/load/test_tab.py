@@ -253,7 +253,7 @@ def test_each_workload_has_its_own_tables_and_charts(seeded_url: str, tmp_path: 
         for place, workload in enumerate(("<b>users</b>", "lists")):
             label = references[workload][0]["label"]
             assert found.nth(place).locator("thead th").nth(2).get_attribute("title") == (
-                f"pages a second, as a multiple of those of {label}, with a 95 % interval"
+                f"pages a second, as a multiple of what {label} has, with a 95 % interval"
             )
 
 
