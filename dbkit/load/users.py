@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST
 from dbkit.database.settings import PageEnd
 from dbkit.errors import DbkitError
 from dbkit.load.context import context_of
+from dbkit.load.draws import Draws
 from dbkit.load.stint import ArrivalStint, BareStint, Page, Stint
 from dbkit.paging import PageFunction
 from dbkit.workload import Key, Workload, as_key
@@ -85,7 +85,7 @@ class PageUser(User):
         self.resources.users_made[condition] += 1
         runner: Any = environment.runner
         self._seed = f"{self.options.seed}/{runner.worker_index}/{number}"
-        self._waits = random.Random(f"{self._seed}/waits")
+        self._waits = Draws(f"{self._seed}/waits")
         self.keys = self._choose_keys()
         """The keys of the pages to read. The n-th users of all conditions of a workload read the same ones."""
         self.pages_asked = 0
@@ -101,11 +101,11 @@ class PageUser(User):
         Override it as with any Locust user, such as by `wait_time = between(1, 3)`.
         """
         think_s, spread = self.options.think_time, self.options.think_time_spread
-        return float(think_s * (1 + spread * self._waits.uniform(-1, 1)) if think_s and spread else think_s)
+        return float(think_s * (1 + spread * (2 * self._waits.share() - 1)) if think_s and spread else think_s)
 
     def first_wait_share(self) -> float:
         """See `dbkit.load.stint.Reader`."""
-        return self._waits.random()
+        return self._waits.share()
 
     def key_after(self, page: Page) -> Key | None:
         """See `dbkit.load.stint.Reader`."""
@@ -210,8 +210,8 @@ class PageUser(User):
             return iter(lambda: (), None)
         if self.options.page_order == "sequential":
             return itertools.cycle(keys)
-        choose, count = random.Random(self._seed), len(keys)
-        return iter(lambda: keys[choose.randrange(count)], None)
+        draws, count = Draws(self._seed), len(keys)
+        return iter(lambda: keys[draws.below(count)], None)
 
 
 class SyncPageUser(PageUser):
