@@ -88,6 +88,7 @@ def read_pages(stint: Stint, read: Callable[[PageSource, Key], Any], sleep: Call
             raise GreenletExit
         stint.put(page)
         pause_s = stint.pause_s(page)
+        del page  # thousands of users may sleep now
 
 
 def connections_to_open(pool: Pool, users: int) -> int:
@@ -214,6 +215,7 @@ class LoopLane:
                 page.error = error
             stint.put(page)
             pause_s = stint.pause_s(page)
+            del page  # thousands of users may sleep now
 
     async def _read(self, source: PageSource, key: Key) -> Any:
         return await read_page_async(

@@ -106,7 +106,7 @@ class Stint:
         self.wake: Callable[[], object] = lambda: None
         """Ends the think time; set by the lane."""
         self.last: Page | None = None
-        """The page that came back last."""
+        """The page that came back last, where there is a limit: others have no use for it."""
         self._reader = reader
         self._source = source
         self._gate = gate
@@ -160,7 +160,8 @@ class Stint:
         with self._lock:
             if self._abandoned:
                 return
-            self.last = page
+            if self.left >= 0:
+                self.last = page
             # in this order: who sees no page in flight relies on it to be in the outbox
             self._has_room = self._put(page)
             self.in_flight = None
