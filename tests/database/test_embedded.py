@@ -446,7 +446,10 @@ def test_works_under_any_path(user: Callable[..., User], base: Path, name: str) 
 
 
 def test_works_in_a_process_patched_by_gevent(user: Callable[..., User], folder: Path) -> None:
-    patched = user(folder, "from gevent import monkey\nmonkey.patch_all()\n" + USER + STAYS)
+    # at once again as well: gevent closes some descriptors only when other greenlets run
+    patched = user(
+        folder, "from gevent import monkey\nmonkey.patch_all()\n" + USER + "serve(folder)\nserve(folder)\n" + STAYS
+    )
     url = patched.line()
     assert query(url, "SELECT 1") == (1,)
     assert patched.again() == url

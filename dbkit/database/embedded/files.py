@@ -55,6 +55,8 @@ def exclusive_outside() -> Iterator[None]:
         give_to_server(OUTSIDE)
         yield
     finally:
+        # not by closing it: a process that gevent has patched closes a folder later, and would wait for itself
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
