@@ -1,14 +1,16 @@
-"""Makes the pictures of the README: the Strategies tab during a run of rounds, and the report of that run.
+"""Makes the pictures of the documentation: of the Strategies tab during a run of rounds, and of reports.
 
     make screenshots
 
-The run is that of `make run`, started in the web UI of a Locust of its own.
+The first run is that of `make run`, started in the web UI of a Locust of its own. The others are those that the pages
+which show them have above their picture.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Page
@@ -24,6 +26,25 @@ TAB_HEIGHT_PX = 1500
 REPORT_HEIGHT_PX = 1500
 LAST_ROUND = 5
 TIMEOUT_MS = 300_000
+PARTS = {
+    "how-far-users.png": (
+        ("--loads", "1,2,5,10,20,50", "--pool-size", "50", "--rounds", "5", "PsycopgJoined", "AsyncpgJoined"),
+        ("[id^=ladder]",),
+    ),
+    "how-far-limit.png": (
+        ("--limit", "p95_ms < 50", "--max-users", "60", "--pool-size", "60", "PsycopgJoined", "AsyncpgJoined"),
+        ("[id^=limits]", "[id^=ladder]"),
+    ),
+    "how-far-pool.png": (
+        ("-u", "20", "--vary", "pool-size=1,2,5,10,20", "--max-overflow", "0", "--rounds", "5", "PsycopgJoined"),
+        ("[id^=ladder]",),
+    ),
+    "farther.png": (
+        ("-u", "10", "--vary", "round-trip=0,1ms,5ms", "--rounds", "5", "PsycopgJoined", "AsyncpgLazy"),
+        ("[id^=distance]",),
+    ),
+}
+"""Pictures of reports: the options of the run, and the sections that are shown, one below the other."""
 
 
 def main() -> None:
@@ -45,6 +66,23 @@ def main() -> None:
         page.goto(report.as_uri())
         page.wait_for_function("document.querySelectorAll('.dbkit-chart .main-svg').length >= 8")
         shoot(page, "report.png", REPORT_HEIGHT_PX)
+        for name, (options, sections) in PARTS.items():
+            report = Path(folder, f"{name}.html")
+            files = ("--report", str(report))
+            with locust(Path(folder, name), *options, *files, url=database, locustfiles=locustfile) as run:
+                if code := run.wait():
+                    raise SystemExit(f"Locust ended with exit code {code}: {run.stderr}")
+            page.goto(report.as_uri())
+            page.wait_for_function("document.querySelectorAll('.dbkit-chart .main-svg').length >= 2")
+            shoot_sections(page, name, sections)
+
+
+def shoot_sections(page: Page, name: str, sections: Sequence[str]) -> None:
+    """A picture of those sections alone."""
+    shown = ", ".join(f"main > {section}" for section in sections)
+    page.add_style_tag(content=f"main > *:not({shown}), header, nav, footer {{ display: none !important }}")
+    page.locator("main").screenshot(path=IMAGES / name)
+    print(IMAGES / name)
 
 
 def wait_for_status(page: Page, beginning: str) -> None:

@@ -102,6 +102,7 @@ def each_url(request: pytest.FixtureRequest, seeded_url: str, password_url: str)
 
 LONG_FILES = (
     *("test_lanes", "test_signals", "test_try", "test_rounds", "test_locust_runs", "test_tab", "test_embedded"),
+    *("test_own_pages", "test_limit", "test_open_loop", "test_conditions", "test_round_trip", "test_own_pages_doc"),
     *("test_examples", "test_example_counts", "test_report", "test_serve", "test_paging", "test_bad_input"),
     *("test_dataset", "test_compose", "test_bench", "test_verdict"),
 )
