@@ -8,6 +8,7 @@ pages are due is left to `dbkit.measure.arrivals`; how a user reads them, to `db
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from time import perf_counter
 from typing import Protocol
 
@@ -15,8 +16,8 @@ from dbkit.analysis.condition import Arrivals
 from dbkit.load.native import allocate_lock
 from dbkit.measure.arrivals import ArrivalTimes
 
-PARKED_S = 3600.0
-"""How long a user sleeps that has nothing to wait for; it is woken up."""
+PARKED_S = inf
+"""How long a user sleeps that has nothing to wait for: until it is woken up."""
 
 
 HOPELESS_SHARE = 0.5
@@ -46,7 +47,7 @@ class ArrivalStream:
         """Those that are due, and that nobody reads yet."""
         self._watching: Watcher | None = None
         self._parked: dict[Watcher, None] = {}
-        self._until_at_s = float("inf")
+        self._until_at_s = inf
         self._asked = 0
         self.add_users(users)
 
@@ -82,7 +83,7 @@ class ArrivalStream:
                 self._parked[watcher] = None
                 return PARKED_S
             self._watching = watcher
-            return min(max(self._times.next_at_s - perf_counter(), 0.0), PARKED_S)
+            return max(self._times.next_at_s - perf_counter(), 0.0)
 
     def leave(self, watcher: Watcher, asked_at_s: float | None) -> None:
         """A user is no longer there; it gives back a page that it took and did not begin."""

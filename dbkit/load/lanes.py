@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database.application import pool_keeps
 from dbkit.database.settings import SessionClose
+from dbkit.load.alarms import Alarm, Alarms
 from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
 from dbkit.load.page_class import PageSource
@@ -128,6 +130,7 @@ class GreenletLane:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._alarms = Alarms.where_there_are_any(_watch_on_hub)
 
     @property
     def pool(self) -> Pool:
@@ -141,11 +144,16 @@ class GreenletLane:
         stint.wake = woken.set
 
         def think(seconds: float) -> None:
-            if seconds:
-                woken.wait(seconds)
-                woken.clear()
-            else:
+            if not seconds:
                 gevent.sleep(0)
+                return
+            alarm = self._alarms.after(seconds, woken.set) if self._alarms and seconds < inf else None
+            try:
+                woken.wait(None if alarm or seconds == inf else seconds)
+                woken.clear()
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
 
         read_pages(stint, self.read_one, think)
 
@@ -162,7 +170,20 @@ class GreenletLane:
                 echo.receive()
 
     def close(self) -> None:
+        if self._alarms is not None:
+            self._alarms.close()
         self._engine.dispose()
+
+
+def _watch_on_hub(descriptor: int, ready: Callable[[], object]) -> Callable[[], object]:
+    watcher = gevent.get_hub().loop.io(descriptor, 1, ref=False)
+    watcher.start(ready)
+
+    def end() -> None:
+        watcher.stop()
+        watcher.close()
+
+    return end
 
 
 class LoopLane:
@@ -172,6 +193,7 @@ class LoopLane:
         self._engine = engine
         self._loop_thread = loop_thread
         self._close = close
+        self._alarms: Alarms | None = None
 
     @property
     def pool(self) -> Pool:
@@ -193,11 +215,15 @@ class LoopLane:
 
     async def dispose(self) -> None:
         """Close the connections, in the loop: with the thread, which all async stacks share."""
+        if self._alarms is not None:
+            self._alarms.close()
         await self._engine.dispose()
 
     async def _read_pages(self, stint: Stint) -> None:
         this_task: Any = asyncio.current_task()
-        thinking = _Thinking(self._loop_thread)
+        if self._alarms is None:
+            self._alarms = Alarms.where_there_are_any(_watch_in_loop)
+        thinking = _Thinking(self._loop_thread, self._alarms)
         stint.wake = thinking.wake_soon
         pause_s = stint.first_pause_s()
         while True:
@@ -249,11 +275,18 @@ class LoopLane:
                 raise each
 
 
+def _watch_in_loop(descriptor: int, ready: Callable[[], object]) -> Callable[[], object]:
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ready)
+    return lambda: loop.remove_reader(descriptor)
+
+
 class _Thinking:
     """A user's sleep in the loop, which others can end."""
 
-    def __init__(self, loop_thread: LoopThread) -> None:
+    def __init__(self, loop_thread: LoopThread, alarms: Alarms | None) -> None:
         self._loop_thread = loop_thread
+        self._alarms = alarms
         self._woken = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
@@ -261,12 +294,17 @@ class _Thinking:
         if not seconds:
             await asyncio.sleep(0)
             return
-        timer = asyncio.get_running_loop().call_later(seconds, self._woken.set)
+        timer: Alarm | asyncio.TimerHandle | None = None
+        if seconds < inf and self._alarms is not None:
+            timer = self._alarms.after(seconds, self._woken.set)
+        elif seconds < inf:
+            timer = asyncio.get_running_loop().call_later(seconds, self._woken.set)
         try:
             await self._woken.wait()
             self._woken.clear()
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
 
     def wake_soon(self) -> None:
         """End the sleep, or the next one; from any thread."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any, Generic, TypeVar, cast
 
@@ -199,7 +200,7 @@ class ThreadLane:
 
         def think(seconds: float) -> None:
             if seconds:
-                woken.acquire(timeout=seconds)
+                woken.acquire(timeout=-1 if seconds == inf else seconds)
             else:
                 sleep(0)
 
