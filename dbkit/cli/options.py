@@ -1,16 +1,17 @@
 """The table of options of `locust`, `dbkit try`, `dbkit bench`, `dbkit serve` and `seed.py`: one entry an option.
 
-Flags, environment variables, help, the labels of the web form and the tables of docs/options.md come from it. How the
-text of a value is read is left to `dbkit.cli.values`. `seed.py` adds the options of the dataset's shape itself.
+Flags, environment variables, help, the labels of the web form and the tables of docs/options.md come from it. What an
+option is: see `dbkit.cli.option`; how the text of a value is read: `dbkit.cli.values`. `seed.py` adds the options of the
+dataset's shape itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from dbkit.analysis.condition import SPACINGS, Variation
 from dbkit.cli.bench import BENCH_STACKS
+from dbkit.cli.option import Command, Option
 from dbkit.cli.values import (
     ValueType,
     choice,
@@ -23,69 +24,12 @@ from dbkit.cli.values import (
     share,
     text,
 )
-from dbkit.cli.variations import Appended, ladder, rates, read_variations, variations
+from dbkit.cli.variations import ladder, rates, read_variations, variations
 from dbkit.database.settings import JITS, PAGE_ENDS, POOL_CLASSES, SESSION_CLOSES, SWITCHES, Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
 MOST_SEARCHED = 10_000
 """The largest load that can be searched for."""
-
-Command = Literal["seed", "bench", "try", "locust", "serve"]
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of one or several command lines."""
-
-    name: str
-    """The name of its attribute in parsed options, such as `slot_time`."""
-    type: ValueType | None
-    """How its value is read; None for a switch, which is either given or not."""
-    default: Any
-    help: str
-    """What it sets, in a few words with the unit: the web form has no room for more."""
-    details: str = ""
-    """What else there is to say, for `--help` and the documentation."""
-    _: KW_ONLY
-    repeatable: bool = False
-    """Whether it can be given several times: its texts are then one, with a space between them."""
-    default_words: str = ""
-    """What happens where it is not given, if its default does not show that."""
-    commands: tuple[Command, ...] = ("locust",)
-    in_form: bool = True
-    """Whether Locust's web form has it."""
-    reported: bool = True
-    """Whether results name it, because it bears on their figures."""
-
-    @property
-    def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that sets it."""
-        return f"DBKIT_{self.name.upper()}"
-
-    @property
-    def default_text(self) -> str:
-        """What happens where it is not given, as it is written; empty where that needs no words."""
-        if self.default_words or self.default is None or self.default is False:
-            return self.default_words
-        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
-
-    def add_to(self, parser: Any) -> None:
-        """Add it to a parser of ConfigArgParse, such as Locust's."""
-        value: dict[str, Any] = {"action": "store_true"}
-        if self.type:
-            metavar = None if self.type.choices else f"<{self.type.unit}>"
-            value = {"type": self.type, "choices": self.type.choices, "metavar": metavar}
-            if self.repeatable:
-                value["action"] = Appended
-        default = self.default_text and f"default {self.default_text}"
-        words = "; ".join(part for part in (self.help, self.details, default) if part)
-        action = parser.add_argument(self.flag, env_var=self.variable, default=self.default, help=words, **value)
-        action.include_in_web_ui = self.in_form  # see locust.argument_parser.LocustArgumentParser
-
 
 _ANY: tuple[Command, ...] = ("seed", "bench", "try", "locust")
 _READERS: tuple[Command, ...] = ("bench", "try", "locust")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from dbkit.cli.options import Command, Option, options_of
+from dbkit.cli.option import Command, Option
+from dbkit.cli.options import options_of
 
 COMMANDS: dict[Command, str] = {
     "locust": "locust",

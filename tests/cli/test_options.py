@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dbkit.cli.options import OPTIONS, Option
+from dbkit.cli.option import Option
+from dbkit.cli.options import OPTIONS
 from dbkit.database.url import URL_VARIABLE
 from tests.locust_runs import REPOSITORY
 
