@@ -1,8 +1,8 @@
 """The table of options of `locust`, `dbkit try`, `dbkit bench`, `dbkit serve` and `seed.py`: one entry an option.
 
-Flags, environment variables, help, the labels of the web form and the tables of docs/options.md come from it. What an
-option is: see `dbkit.cli.option`; how the text of a value is read: `dbkit.cli.values`. `seed.py` adds the options of the
-dataset's shape itself.
+Flags, environment variables, help, the labels of the web form and the tables of docs/options.md come from it. For what
+an option is see `dbkit.cli.option`; for how the text of a value is read, `dbkit.cli.values`. `seed.py` adds the options
+of the dataset's shape itself.
 """
 
 from __future__ import annotations
