@@ -75,8 +75,13 @@ def duration(seconds: float) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """`A`, `A and B`, `A, B and C`."""
-    return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])
+    """`A`, `A and B`, `A, B and C`; names that have commas themselves are set apart by semicolons."""
+    return " and ".join([*filter(None, [separated(words[:-1])]), *words[-1:]])
+
+
+def separated(words: Sequence[str]) -> str:
+    """`A, B, C`, or `A, 1 user; A, 2 users` where a name has a comma, as labels of loads and settings have."""
+    return ("; " if any(", " in each for each in words) else ", ").join(words)
 
 
 def _percent(share: float) -> str:

@@ -11,7 +11,7 @@ from math import ceil
 
 from dbkit.analysis.bound import bound_by
 from dbkit.analysis.condition import Condition
-from dbkit.analysis.formats import listed, number
+from dbkit.analysis.formats import listed, number, separated
 from dbkit.analysis.records import ClassRow, SlotRow
 from dbkit.analysis.result import WorkloadInfo
 from dbkit.analysis.rows import PERCENTILES
@@ -121,7 +121,7 @@ def warnings_of_users(slots: Iterable[Slot], labels: Mapping[Condition, str]) ->
 
 def _some(names: Sequence[str]) -> str:
     """The first of the names, and how many more there are."""
-    shown = ", ".join(names[:MOST_NAMED])
+    shown = separated(names[:MOST_NAMED])
     return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 

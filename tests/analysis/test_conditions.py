@@ -391,5 +391,10 @@ def test_a_small_pool_is_warned_of_only_where_it_was_not_asked_for(variant: Vari
     assert any("opening connections" in warning for warning in result.warnings) is (not variant)
 
 
+def test_labels_that_have_commas_are_set_apart_by_semicolons() -> None:
+    [warning] = [each for each in result_of("Fast", loads=(1, 2)).warnings if "opening connections" in each]
+    assert warning.startswith("pages of Fast, 1 user; Fast, 2 users spent time")
+
+
 def test_rows_without_settings_have_nothing_that_varies() -> None:
     assert ladder([class_row("Fast"), class_row("Slow")]) is None
