@@ -238,7 +238,8 @@ def _sentence(name: str, curve: Curve, figures: Mapping[str, float | None], most
     if isinf(curve.peak_users):
         about_peak = "pages a second have no peak"
     else:
-        about_peak = f"pages a second peak at {curve.peak_users:.0f} users"
+        users = f"{curve.peak_users:.0f}"
+        about_peak = f"pages a second peak at {users} user{'' if users == '1' else 's'}"
         if (low := figures["peak_users_low"]) is not None:
             high = figures["peak_users_high"]
             about_peak += f" [{low:.0f}, {'no end' if high is None else f'{high:.0f}'}]"

@@ -23,8 +23,10 @@ WIDEST = 1000
 
 LEGEND = (
     "Pages a second and the mean response time in ms: first what was measured, then forecasts. Pool: connections of "
-    "each process, overflow included. Round trip: what the network takes of each, in ms. Measured: pages a second, "
-    "where that very setting was measured too, and by how much the forecast of them was off."
+    "each process, overflow included. Round trip: what the network takes of each, in ms."
+)
+LEGEND_OF_MEASURED = (
+    " Measured: pages a second, where that very setting was measured too, and by how much the forecast of them was off."
 )
 
 
@@ -51,7 +53,7 @@ def print_forecasts(
     console.print()
     for words in missing:
         console.print(Text(words, style="yellow"), soft_wrap=True)
-    console.print(Text(LEGEND, style="dim"), width=PIPED_WIDTH)
+    console.print(Text(LEGEND + (LEGEND_OF_MEASURED if with_measured else ""), style="dim"), width=PIPED_WIDTH)
 
 
 def _cells(forecast: Forecast, name: str, figures: Sequence[float]) -> list[Text]:

@@ -80,6 +80,11 @@ def test_it_says_where_pages_peak_and_how_far_each_load_is_off() -> None:
     assert "contention" in found.sentence
 
 
+def test_a_peak_at_one_user_is_one_user() -> None:
+    alone = law(ladder(Curve(100, contention=1, coherence=0.1)))
+    assert "pages a second peak at 1 user" in alone.sentence and "1 users" not in alone.sentence
+
+
 def test_a_peak_beyond_the_loads_is_said_to_be_there() -> None:
     assert "more than the 10 that were measured" in law(ladder(KNEE, loads=(1, 2, 4, 6, 10))).sentence
 
