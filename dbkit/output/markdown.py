@@ -46,11 +46,12 @@ def facts(result: Result) -> dict[str, str]:
     # as in the headline: there may have been fewer than the option asked for
     users = sorted({row.users for row in result.strategies if row.users is not None})
     varied = {name for row in result.strategies for name in row.settings}
+    arrivals = str(options.get("arrivals") or "").replace(",", ", ")
     known = {
         "measured": _time(measured_on.get("measured_at")),
         "server": _with("PostgreSQL {}", server.get("postgresql")),
         "users": ", ".join(map(str, users)) or _with("{}", options.get("num_users")),
-        "arrivals": _with("{} a second, {}", options.get("arrivals") or None, options.get("arrival_spacing")),
+        "arrivals": _with("{} a second, {}", arrivals or None, options.get("arrival_spacing")),
         "settings that vary": _with("{}", options.get("vary") or None),
         "limit": _with("{}", options.get("limit") or None),
         "rounds": _rounds(result, options),

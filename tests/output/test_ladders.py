@@ -12,8 +12,9 @@ from playwright.sync_api import Browser
 from dbkit.analysis.result import Result
 from dbkit.output.html import report
 from tests.analysis.test_conditions import END, POOL, result_of
+from tests.analysis.test_open_loop import result as result_of_arrivals
 from tests.browser import Tab, browser, browser_page
-from tests.slots import known
+from tests.slots import known, plain_result
 
 DRAWN = """
 (chart) => chart.data.map(({name, x, y, error_y, line}) => ({
@@ -97,3 +98,18 @@ def test_charts_of_single_conditions_show_one_load_and_say_which(chromium: Brows
             "× Slow",
         ]
         assert tab.errors == []
+
+
+def test_words_beside_the_charts_say_what_goes_from_left_to_right_and_why_times_are_missing() -> None:
+    assert "Values of pool-size from left to right" in report(result_of("Fast", variations=(POOL,)))
+    kept, broken = report(result_of_arrivals(50, 60)), report(result_of_arrivals(900, 950))
+    assert "Pages asked for a second from left to right" in kept
+    why = "Pages were not served as fast as they were asked for, so there are no response times."
+    assert why in broken and why not in kept
+    assert "Not sustained: pages piled up" in kept
+    assert "Not sustained: pages piled up" not in report(result_of("Fast"))
+
+
+def test_arrivals_of_a_run_are_listed_as_users_are() -> None:
+    run = plain_result(measured_on={"options": {"arrivals": "20,50", "arrival_spacing": "poisson"}})
+    assert "20, 50 a second, poisson" in report(run)
