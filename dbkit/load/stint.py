@@ -144,7 +144,7 @@ class Stint:
             if self._is_over():
                 self.in_flight = None
                 return None
-            self.left -= 1
+            self._begin()
             reader, cost = self._reader, PageCost(self._asked_at_s)
             key = next(reader.keys) if self.next_key is None else self.next_key
             page = Page(reader, self._source, key, self._gate.window, cost, self._think_s * 1000)
@@ -153,6 +153,9 @@ class Stint:
 
     def _is_over(self) -> bool:
         return self._gate.closed or self._stopping or not self.left
+
+    def _begin(self) -> None:
+        self.left -= 1
 
     def put(self, page: Page) -> None:
         """A page has come back, or has failed. One that the user did not wait for is dropped."""
@@ -237,20 +240,20 @@ class ArrivalStint(Stint):
         return self.further_pause_s()
 
     def further_pause_s(self) -> float | None:
-        if self._stopping:
+        with self._lock:  # who is abandoned neither takes a page any more nor watches for the next one
+            if self._stopping or self._has_arrival:
+                return None
+            self.in_flight = self  # before it has the page: see `in_flight`
+            asked_at_s = self._arrivals.take(self)
+            if asked_at_s is None:
+                self.in_flight = None
+                return self._arrivals.sleep_s(self)
+            self._asked_at_s, self._has_arrival = asked_at_s, True
             return None
-        self.in_flight = self  # before it has the page: see `in_flight`
-        asked_at_s = self._arrivals.take(self)
-        if asked_at_s is None:
-            self.in_flight = None
-            return self._arrivals.sleep_s(self)
-        self._asked_at_s, self._has_arrival = asked_at_s, True
-        return None
 
     def ask(self) -> Page | None:
         page = super().ask()
         if page is not None:
-            self._has_arrival = False
             page.late = self._asked_at_s < self._free_since_at_s
         return page
 
@@ -262,10 +265,16 @@ class ArrivalStint(Stint):
         return pause_s
 
     def leave(self) -> None:
-        self._arrivals.leave(self, self._asked_at_s if self._has_arrival else None)
+        with self._lock:
+            not_begun_at_s = self._asked_at_s if self._has_arrival else None
+            self._has_arrival = False
+        self._arrivals.leave(self, not_begun_at_s)
 
     def _is_over(self) -> bool:
         return self._stopping or not self._has_arrival
+
+    def _begin(self) -> None:
+        self._has_arrival = False
 
 
 class BarePage:

@@ -342,5 +342,5 @@ def _lock_logs_natively() -> None:
 
 
 def _release(lock: Any) -> None:
-    if lock.locked():
+    with suppress(RuntimeError):  # it was released already, perhaps by another thread at this moment
         lock.release()
