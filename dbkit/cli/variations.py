@@ -9,13 +9,14 @@ import argparse
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from math import isfinite
 from typing import Any
 
 from dbkit.analysis.condition import Variation
 from dbkit.cli.values import ValueType
 from dbkit.errors import DbkitError
 
+MOST_PAGES_A_SECOND = 100_000
+"""Higher rates are refused: to know when pages are due would take all of a process's time."""
 MOST_VALUES = 1000
 """More values of one setting than these are refused."""
 
@@ -56,20 +57,22 @@ def read_ladder(text: str) -> tuple[int, ...]:
 
 
 def rates(unit: str) -> ValueType:
-    """Ascending rates above 0; nothing for none. The value is text: see `read_rates`."""
+    """Ascending rates above 0, `MOST_PAGES_A_SECOND` at most; nothing for none. The value is text: see `read_rates`."""
 
     def read(text: str) -> str:
         if text:
             read_rates(text)
         return text
 
-    return ValueType("ascending numbers above 0, such as 100 or 50,100,200", unit, read)
+    expected = f"ascending numbers above 0 and at most {MOST_PAGES_A_SECOND}, such as 100 or 50,100,200"
+    return ValueType(expected, unit, read)
 
 
 def read_rates(text: str) -> tuple[float, ...]:
-    """Rates, a second. Raises ValueError where they do not ascend, or are no numbers above 0."""
+    """Rates, a second. Raises ValueError where they do not ascend, or are no numbers above 0, or too high."""
     steps = tuple(float(step) for step in text.split(","))
-    if any(later <= earlier for earlier, later in pairwise(steps)) or not (steps[0] > 0 and isfinite(steps[-1])):
+    ascend = all(earlier < later for earlier, later in pairwise((0.0, *steps)))  # and none is not a number
+    if not (ascend and steps[-1] <= MOST_PAGES_A_SECOND):
         raise ValueError
     return steps
 

@@ -14,14 +14,14 @@ from typing import Protocol
 
 from dbkit.analysis.condition import Arrivals
 from dbkit.load.native import allocate_lock
-from dbkit.measure.arrivals import ArrivalTimes
+from dbkit.measure.arrivals import ArrivalTimes, is_sustained
 
 PARKED_S = inf
 """How long a user sleeps that has nothing to wait for: until it is woken up."""
 
 
 HOPELESS_SHARE = 0.5
-"""Where more pages wait than this share of those asked for, users are far from keeping up."""
+"""Where more pages wait than this share of those asked for, and more than by chance, users are far from keeping up."""
 
 
 class Watcher(Protocol):
@@ -111,11 +111,14 @@ class ArrivalStream:
                 self._waiting.pop()
 
     def drop_where_hopeless(self) -> list[float]:
-        """As `drop`, where more than `HOPELESS_SHARE` of the pages asked for since the last call wait; else none."""
+        """As `drop`, where users are hopelessly late with the pages asked for since the last call; else none."""
         with self._lock:
             self._settle()
             asked, self._asked = self._asked, 0
-            return self._drop() if len(self._waiting) > HOPELESS_SHARE * asked else []
+            waiting = len(self._waiting)
+            # of a few pages most may wait by chance
+            is_hopeless = waiting > HOPELESS_SHARE * asked and not is_sustained(max(asked, 1), waiting)
+            return self._drop() if is_hopeless else []
 
     def drop(self) -> list[float]:
         """Give up those that wait: the times at which they were asked for."""

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from dbkit.analysis.condition import Variation, variants
 from dbkit.cli.options import OPTIONS, VARYING, read_variations_of
-from dbkit.cli.variations import ladder, read_ladder
+from dbkit.cli.variations import ladder, rates, read_ladder, read_rates
 from dbkit.errors import DbkitError
 from tests.cli.test_bad_input import OTHER, SECRET
 
 LADDER = ladder("users")
+RATES = rates("pages a second")
 
 
 @given(steps=st.sets(st.integers(1, 10_000), min_size=1))
@@ -34,6 +35,20 @@ def test_other_numbers_are_none(steps: list[int]) -> None:
 
 def test_no_ladder_is_none() -> None:
     assert LADDER("") == ""
+
+
+@pytest.mark.parametrize("text", ["0.5", "1e3", "0.2,1,100000"])
+def test_ascending_rates_are_read_as_numbers(text: str) -> None:
+    assert RATES(text) == text
+    assert read_rates(text) == tuple(map(float, text.split(",")))
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "nan", "1,nan,3", "inf", "1,inf", "2,1", "1,1", "100001", "1e300", "1,", "x"]
+)
+def test_rates_that_nobody_can_ask_at_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="expected ascending numbers above 0 and at most 100000"):
+        RATES(text)
 
 
 def test_settings_are_read_with_their_values_in_the_order_in_which_they_are_given() -> None:
