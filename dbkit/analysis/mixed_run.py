@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import convert
 
 from dbkit.analysis.condition import Condition
+from dbkit.analysis.formats import listed
 from dbkit.analysis.headline import headline_of_mixed_run, headline_of_one_class
 from dbkit.analysis.result import OverTime, Result, WorkloadInfo
 from dbkit.analysis.rows import arrival_figures, class_row
@@ -55,6 +56,11 @@ def result_of_mixed_run(
     warnings = [f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run"] if cut_short else []
     if unfinished := sum(row.unfinished for row in strategies):
         warnings.append(f"pages cut off when their users were stopped, in no other figure: {unfinished}")
+    if overrun := [row.label for row in strategies if row.sustained is False]:
+        warnings.append(
+            f"not sustained: {listed(overrun)} did not keep up with the arrivals, so that response times, which would"
+            " have grown with the length of the test, are left empty"
+        )
     mixed = chosen > 1
     if len(strategies) > 1:
         warnings.append(MIXED_WARNING)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dbkit.analysis.condition import Arrivals, Condition, Users, labels
+from dbkit.analysis.mixed_run import result_of_mixed_run
 from dbkit.analysis.result import Result
 from dbkit.analysis.rounds import result_of_rounds
 from dbkit.analysis.slot import ProcessSlot, Slot, UserClass
@@ -116,3 +117,15 @@ def test_columns_of_arrivals_are_empty_in_a_closed_loop() -> None:
     found = result_of_rounds(slots, CLASSES, end="rollback", planned_slots=3, measured_on={})
     [row] = found.strategies
     assert row.arrivals_per_s is row.sustained is row.late is row.waiting is row.generator_lag_ms is None
+
+
+def test_without_rounds_it_is_said_who_did_not_keep_up() -> None:
+    tallies = {"Fast": tally(400, 4.0, 2.0, not_begun=2), "Slow": tally(200, 9.0, 2.0, not_begun=200)}
+    mixed = result_of_mixed_run(
+        tallies, CLASSES, seconds=4, users=10, chosen=2, end="rollback", measured_on={}, open_loop=True
+    )
+    fast, slow = mixed.strategies
+    assert (fast.sustained, fast.arrivals_per_s) == (True, 100.5) and fast.p95_ms is not None
+    assert (slow.sustained, slow.arrivals_per_s) == (False, 100) and slow.p95_ms is None
+    [said] = [warning for warning in mixed.warnings if warning.startswith("not sustained: ")]
+    assert said.startswith("not sustained: Slow did not keep up with the arrivals")
