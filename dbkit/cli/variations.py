@@ -69,8 +69,11 @@ def rates(unit: str) -> ValueType:
 
 
 def read_rates(text: str) -> tuple[float, ...]:
-    """Rates, a second. Raises ValueError where they do not ascend, or are no numbers above 0, or too high."""
-    steps = tuple(float(step) for step in text.split(","))
+    """Rates, a second. Raises ValueError where they do not ascend, or are no numbers above 0, or too high.
+
+    They have six digits, as in all outputs: rates with the same ones would be one.
+    """
+    steps = tuple(float(f"{float(step):g}") for step in text.split(","))
     ascend = all(earlier < later for earlier, later in pairwise((0.0, *steps)))  # and none is not a number
     if not (ascend and steps[-1] <= MOST_PAGES_A_SECOND):
         raise ValueError

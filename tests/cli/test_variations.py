@@ -44,7 +44,8 @@ def test_ascending_rates_are_read_as_numbers(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "-1", "nan", "1,nan,3", "inf", "1,inf", "2,1", "1,1", "100001", "1e300", "1,", "x"]
+    "text",
+    ["0", "-1", "nan", "1,nan,3", "inf", "1,inf", "2,1", "1,1", "100.0001,100.0002", "100001", "1e300", "1,", "x"],
 )
 def test_rates_that_nobody_can_ask_at_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="expected ascending numbers above 0 and at most 100000"):
