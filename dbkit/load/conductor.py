@@ -65,6 +65,8 @@ class Conductor:
         self._page_classes: dict[str, PageClass] = {}
         self._probes: dict[str, list[Probe]] = {}
         """Those of each server, by the name of its database."""
+        self._written: dict[tuple[str, str], PageClass] = {}
+        """The classes that have written since they were reset, by the name of the database and their own."""
         self._processes = Processes(self._runner)
         self._open_times = OpenTimes(context.environment.stats)
         context.environment.events.reset_stats.add_listener(lambda **_: self._open_times.forget())
@@ -111,6 +113,7 @@ class Conductor:
 
     def _run(self, planner: Planner, options: TestOptions, progress: ScheduleProgress, show: ShowSlot) -> None:
         self._probes.clear()
+        self._written.clear()
         latest: dict[tuple[int, Turn], Slot] = {}
         turns = next(planner, None)
         while turns is not None:
@@ -176,8 +179,7 @@ class Conductor:
         }
         processes.begin_slot(slot.number)
         processes.ask(PARK, about)
-        if page_class.reset is not None:
-            reset_pages(self._context.database_named(database), page_class)
+        self._reset_pages(database, page_class)
         processes.have_users(users, user_class)
         processes.ask(CONNECT, about)
         # as long as a driver tries to connect; each connects as often as it must, all at once
@@ -202,6 +204,16 @@ class Conductor:
         self.slots.append(slot)
         processes.have_users(0, user_class)
         return slot
+
+    def _reset_pages(self, database: str, page_class: PageClass) -> None:
+        """Put back what slots of this database have written, as other classes may read it."""
+        if page_class.reset is not None:
+            self._written[database, page_class.name] = page_class
+        for written, each in self._written.copy().items():
+            if written[0] == database:
+                reset_pages(self._context.database_named(database), each)
+                if each is not page_class:
+                    del self._written[written]
 
     def _measure(self, at_least_s: float, at_most_s: float, reading: set[str]) -> None:
         """Let pages be read, until each user has read several, but no longer than allowed."""

@@ -78,7 +78,8 @@ def test_it_can_vary_and_the_forecast_stands_beside_what_was_measured(seeded_url
     assert error == pytest.approx(forecast / beside[AWAY_MS] - 1, rel=1e-3, abs=1e-4)
     assert [*result["measured_on"]["server"]["cpu_by_wait_ms"]] == ["0", "0.5", "1", "3", "10"]
     [bare_near, bare_far] = sorted(row["pages_per_s"] for row in result["calibration"])
-    assert bare_near < 1000 / AWAY_MS * 2 < bare_far
+    assert bare_near <= 1000 / AWAY_MS * 2 * 1.02  # two users, a round trip or more each; in half a second
+    assert bare_near < bare_far
 
 
 def test_a_plain_ramp_is_farther_away_too(seeded_url: str, tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ from sqlalchemy import text
 @events.test_start.add_listener
 def test_start(environment, **_):
     if leads(environment):
+        print("the test has begun", flush=True)
         reached("test_start")
 
 if os.getppid() == int(os.environ["TESTS"]):
@@ -250,7 +251,7 @@ def test_the_parent_of_workers_has_them_end(start: Start) -> None:
         start(*leading, "--expect-workers", "2", "--slot-time", "60") as master,
         start(*following, "--processes", "2") as workers,
     ):
-        master.wait_until(lambda: "round 1 of 1" in master.output)
+        master.wait_until(lambda: "the test has begun" in master.output)
         workers.process.send_signal(signal.SIGTERM)
         assert_ended(workers, 0)
         assert_ended(master, 0)  # it has no workers any more
@@ -268,7 +269,7 @@ def test_a_worker_that_ends_in_its_set_up_leaves_no_traceback_of_its_files(start
 
 def test_forked_workers_end_when_their_master_is_killed(start: Start) -> None:
     with start("--processes", "2", "--slot-time", "60") as run:
-        run.wait_until(lambda: "round 1 of 1" in run.output)
+        run.wait_until(lambda: "the test has begun" in run.output)
         run.process.kill()
         run.wait()
         assert run.leftovers() == []
@@ -311,7 +312,7 @@ def test_a_closed_terminal_ends_a_run_with_its_results(
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")])
 def test_a_second_signal_says_what_a_third_one_does(start: Start, processes: tuple[str, ...]) -> None:
     with start(*processes, "--slot-time", "60", phase="held") as run:
-        run.wait_until(lambda: "round 1 of 1" in run.output)
+        run.wait_until(lambda: "the test has begun" in run.output)
         run.process.send_signal(signal.SIGTERM)
         run.wait_until(lambda: "SIGTERM: ending the run" in run.output)
         assert ENDING_ALREADY not in run.output
