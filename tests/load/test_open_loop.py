@@ -17,8 +17,9 @@ from typing import Any
 
 import psycopg
 import pytest
+import requests
 
-from tests.locust_runs import LocustRun, locust, named
+from tests.locust_runs import DEADLINE_S, LocustRun, locust, named
 
 PAGES = '''
 """Pages that sleep in the server and note when they began and ended, by a clock of their own."""
@@ -55,6 +56,13 @@ def record(start_time, response_time, context, exception, **_):
     print(json.dumps(page | ({} if exception else last)), file=file)
 '''
 ROUNDS = "\nclass Compare(Rounds):\n    pass\n"
+SHAPE = """
+from locust import LoadTestShape
+
+class Steps(LoadTestShape):
+    def tick(self):
+        return 2, 10
+"""
 CLASSES = ("PsycopgNap", "PsycopgThreadsNap", "PsycopgAsyncNap", "AsyncpgNap")
 CLOCKS_S = 0.002
 """How far the time of day and the clock of the pages may move apart during a run."""
@@ -121,8 +129,8 @@ class Run:
 def start(tmp_path: Path, seeded_url: str) -> Iterator[Any]:
     runs: list[Any] = []
 
-    def started(*arguments: str, sleep_s: float = 0.02, rounds: bool = True, **options: Any) -> Run:
-        (file := tmp_path / "naps.py").write_text(PAGES + (ROUNDS if rounds else ""))
+    def started(*arguments: str, sleep_s: float = 0.02, rounds: bool = True, shape: str = "", **options: Any) -> Run:
+        (file := tmp_path / "naps.py").write_text(PAGES + (ROUNDS if rounds else shape))
         (records := tmp_path / "records").mkdir()
         environment = {"RECORDS": str(records), "SLEEP_S": str(sleep_s)}
         url = named(seeded_url, "open-loop")
@@ -279,6 +287,14 @@ def test_the_web_form_takes_a_rate_and_refuses_what_is_none(start: Any) -> None:
     run.locust.wait_until(lambda: len(run.pages) > 40)
     run.locust.stop()
     assert {page.late for page in run.pages} <= {True, False}
+
+
+def test_a_shape_of_ones_own_needs_to_know_how_many_users_have_all_of_the_rate(start: Any) -> None:
+    run = start(web=True, rounds=False, shape=SHAPE)
+    form = {"arrivals": "40"}  # Locust shows no number of users beside such a shape
+    answer = requests.post(f"{run.locust.web_url}/swarm", data=form, timeout=DEADLINE_S).json()
+    assert answer["success"] is False and "--arrivals needs -u" in answer["message"], answer
+    assert run.locust.template_arguments()["state"] == "ready"
 
 
 def test_users_with_tasks_of_their_own_cannot_be_asked(seeded_url: str, tmp_path: Path) -> None:

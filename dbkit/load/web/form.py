@@ -86,6 +86,8 @@ def _check_start(web_ui: WebUI, context: LoadContext) -> None:
     if in_rounds and not runner.worker_count:
         raise DbkitError("no worker is connected; start some with locust --worker")
     check_together(options, user_classes, in_rounds=in_rounds)
+    if options.arrivals and options.num_users is None:
+        raise DbkitError("--arrivals needs -u beside a shape of your own: how many users have all of the rate")
     context.check(options, user_classes.values())
     _plan(context, options.run_time)
 
@@ -118,8 +120,9 @@ def _read_form(context: LoadContext) -> argparse.Namespace:
             form[name] = str(value)
     request.form = ImmutableMultiDict(form)
     posted["run_time"] = request.form.get("run_time")
-    with suppress(ValueError):  # Locust itself refuses what is no number
-        posted["num_users"] = int(request.form.get("user_count", context.options.num_users or 1))
+    if "user_count" in request.form:  # else a shape of the user's own decides
+        with suppress(ValueError):  # Locust itself refuses what is no number
+            posted["num_users"] = int(request.form["user_count"])
     return argparse.Namespace(**vars(context.options) | posted)
 
 
