@@ -79,7 +79,11 @@ def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:
             f"pages of {_some(connecting)} spent time on opening connections; raise --pool-size, or pool_size of an"
             " engine of your own"
         )
-    if unmeasured := [row.label for row in rows if row.rounds and not row.pages + row.unfinished]:
+    # where pages pile up others have been begun before, and longer slots would change nothing
+    unmeasured = [
+        row.label for row in rows if row.rounds and row.sustained is not False and not row.pages + row.unfinished
+    ]
+    if unmeasured:
         warnings.append(
             f"no page of {_some(unmeasured)} began in its slots' measured time, so that response times and costs"
             " are missing; raise --slot-time"

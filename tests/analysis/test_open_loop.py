@@ -129,3 +129,17 @@ def test_without_rounds_it_is_said_who_did_not_keep_up() -> None:
     assert (slow.sustained, slow.arrivals_per_s) == (False, 100) and slow.p95_ms is None
     [said] = [warning for warning in mixed.warnings if warning.startswith("not sustained: ")]
     assert said.startswith("not sustained: Slow did not keep up with the arrivals")
+
+
+@pytest.mark.parametrize(("not_begun", "is_said"), [(0, True), (100, False)])
+def test_longer_slots_are_advised_where_no_page_was_due_and_not_where_they_pile_up(
+    not_begun: int, is_said: bool
+) -> None:
+    slots = [
+        replace(
+            slot(number, "Fast", 50, number + 1), processes=[process(not_begun)], measured=Tally(not_begun=not_begun)
+        )
+        for number in range(ROUNDS)
+    ]
+    found = result_of_rounds(slots, CLASSES, end="rollback", planned_slots=ROUNDS, measured_on={})
+    assert any("raise --slot-time" in warning for warning in found.warnings) is is_said
