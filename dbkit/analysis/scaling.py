@@ -18,7 +18,8 @@ rounds: of three or four there are too few draws, and the intervals would be too
 There is no fit where the law does not fit: where some load lies off the curve by more than 5 %, and by more than the
 scatter of the rounds explains. The latter is the F test for lack of fit with repeated observations (Draper and Smith,
 "Applied Regression Analysis", 3rd ed., 1998, section 2.1) at 5 %, with the rounds' own effects taken out of the
-scatter. A smaller misfit is of no consequence, however sure it is.
+scatter. A smaller misfit is of no consequence, however sure it is. Nor is there one where the mean of a load has a
+standard error of more than 10 %: then anything would fit.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ MIN_LOADS = 5
 MIN_ROUNDS_OF_INTERVALS = 5
 MISFIT = 0.05
 """The share by which a load may lie off the curve in any case."""
+MOST_ERROR = 0.1
+"""The standard error of the mean of a load, as a share, beyond which nothing is seen."""
 MOST_USERS = 1e6
 """A peak beyond it is none."""
 DRAWS = 500
@@ -170,6 +173,8 @@ def _fitting_curve(loads: Floats, logarithms: Floats) -> Curve:
     rounds = logarithms.shape[1]
     if rounds < MIN_ROUNDS:
         raise NoLaw(f"it takes {MIN_ROUNDS} rounds in which each number of users is served, and there are {rounds}")
+    if sqrt(_scatter(logarithms) / rounds) > MOST_ERROR:
+        raise NoLaw("the rounds scatter too much")
     curve = fit(loads, np.exp(logarithms.mean(axis=1)))
     residuals = logarithms.mean(axis=1) - np.log([curve.at(users) for users in loads])
     worst = int(np.abs(residuals).argmax())
@@ -185,11 +190,17 @@ def _lack_of_fit(residuals: Floats, logarithms: Floats, curve: Curve) -> float:
 
     loads, rounds = logarithms.shape
     numbers = 1 + (curve.contention > 0) + (curve.coherence > 0)
-    of_load, of_round = logarithms.mean(axis=1, keepdims=True), logarithms.mean(axis=0, keepdims=True)
-    scatter = logarithms - of_load - of_round + logarithms.mean()
-    error = float((scatter**2).sum()) / ((loads - 1) * (rounds - 1))
+    error = _scatter(logarithms)
     misfit = rounds * float((residuals**2).sum()) / (loads - numbers)
     return float(fdtrc(loads - numbers, (loads - 1) * (rounds - 1), misfit / error)) if error > 0 else 0.0
+
+
+def _scatter(logarithms: Floats) -> float:
+    """The variance of a slot, with the effects of its load and its round taken out."""
+    loads, rounds = logarithms.shape
+    of_load, of_round = logarithms.mean(axis=1, keepdims=True), logarithms.mean(axis=0, keepdims=True)
+    scatter = logarithms - of_load - of_round + logarithms.mean()
+    return float((scatter**2).sum() / ((loads - 1) * (rounds - 1)))
 
 
 def _intervals(loads: Floats, logarithms: Floats) -> dict[str, float | None]:

@@ -128,6 +128,13 @@ def test_data_that_follow_no_law_have_no_fit_and_a_reason(served: list[float]) -
     assert [point.pages_per_s for point in found.points] == [pytest.approx(rate, rel=0.1) for rate in served]
 
 
+def test_where_rounds_scatter_too_much_no_law_is_seen() -> None:
+    rates = {1: [90, 410, 22], 2: [300, 45, 130], 5: [35, 900, 260], 10: [700, 60, 150], 20: [80, 1200, 40]}
+    found = law({users: dict(enumerate(served)) for users, served in rates.items()})
+    assert found.sentence == "Some: no fit: the rounds scatter too much"
+    assert found.contention is found.peak_users is None
+
+
 def test_a_law_is_seldom_refused_to_data_that_follow_it() -> None:
     refused = ["no fit" in law(ladder(KNEE, scatter=0.08, seed=seed)).sentence for seed in range(100)]
     assert sum(refused) <= 10
