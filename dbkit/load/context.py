@@ -41,6 +41,9 @@ from dbkit.load.resources import Resources
 from dbkit.load.slot_setup import SlotSetup
 from dbkit.workload import PageCheck, Workload
 
+USERS_OF_TEST = "users_of_test"
+"""Under which name a master's workers get its number of users, as Locust sends them none of its own options."""
+
 _contexts: WeakKeyDictionary[Environment, LoadContext] = WeakKeyDictionary()
 
 
@@ -296,6 +299,10 @@ class LoadContext:
         """
         self.checked.wait()
         self.recorder.clear()
+        if isinstance(self.environment.runner, WorkerRunner):
+            self.options.num_users = getattr(self.options, USERS_OF_TEST, self.options.num_users)
+        else:
+            setattr(self.options, USERS_OF_TEST, self.options.num_users)
         setups = self._setups(TestOptions.read(self.options), self.environment.user_classes)
         for page_class in setups[()].page_classes.values():  # their checks are those of all variants
             if page_class.workload is not None and not page_class.writes:

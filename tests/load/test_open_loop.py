@@ -278,15 +278,16 @@ def test_in_a_ramp_the_rate_grows_with_the_users(start: Any) -> None:
 
 
 def test_the_web_form_takes_a_rate_and_refuses_what_is_none(start: Any) -> None:
-    run = start(web=True, rounds=False)
+    run = start("--processes", "2", "--pool-size", "2", "--max-overflow", "0", web=True, rounds=False)
     for arrivals in ("0", "x", "20,40"):
         refused = run.locust.swarm(user_count=4, spawn_rate=100, arrivals=arrivals)
         assert refused["success"] is False and "rrivals" in refused["message"], refused
-    started = run.locust.swarm(user_count=4, spawn_rate=100, arrivals="40")
+    started = run.locust.swarm(user_count=4, spawn_rate=100, arrivals="40", arrival_spacing="even")
     assert started["success"] is True, started
     run.locust.wait_until(lambda: len(run.pages) > 40)
     run.locust.stop()
-    assert {page.late for page in run.pages} <= {True, False}
+    for pages in run.pages_of("user_class").values():
+        assert_evenly_asked(pages, 10)
 
 
 def test_a_shape_of_ones_own_needs_to_know_how_many_users_have_all_of_the_rate(start: Any) -> None:
