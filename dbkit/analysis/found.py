@@ -132,7 +132,8 @@ class _Answer:
         last = self._words(self._at)
         if self._search.sought == "smallest":
             return f"from the smallest on, {last}"
-        return f"up to the largest that may be tried, {last}"
+        may_be = "may be" if self._at == self._places else "was"  # the search may have ended before
+        return f"up to the largest that {may_be} tried, {last}"
 
     def _interval(self) -> str:
         low, high = self._value(self._low), self._value(self._high)

@@ -339,6 +339,7 @@ def test_a_search_that_is_cut_short_gives_what_is_known() -> None:
         (8, 0, 200, "cut short"),
     ]
     assert result.headline[0].endswith("; the search was cut short.")
+    assert "up to the largest that was tried, 8 users [0, 200]" in result.headline[0]
 
 
 def test_a_running_search_says_that_it_goes_on() -> None:
