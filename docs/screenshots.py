@@ -20,6 +20,7 @@ from dbkit.database.url import URL_VARIABLE
 from tests.browser import browser, browser_page
 from tests.locust_runs import locust
 
+LOCUSTFILE = "locustfiles/rounds.py"
 IMAGES = Path(__file__).with_name("images")
 WIDTH_PX = 1280
 TAB_HEIGHT_PX = 1500
@@ -28,19 +29,30 @@ LAST_ROUND = 5
 TIMEOUT_MS = 300_000
 PARTS = {
     "how-far-users.png": (
-        ("--loads", "1,2,5,10,20,50", "--pool-size", "50", "--rounds", "5", "PsycopgJoined", "AsyncpgJoined"),
+        ("--loads", "1,2,5,10,20,40", "--pool-size", "40", "--rounds", "5", "PsycopgJoined", "AsyncpgJoined"),
         ("[id^=ladder]",),
     ),
     "how-far-limit.png": (
-        ("--limit", "p95_ms < 50", "--max-users", "60", "--pool-size", "60", "PsycopgJoined", "AsyncpgJoined"),
+        (
+            "--limit",
+            "p95_ms < 50",
+            "--max-users",
+            "40",
+            "--pool-size",
+            "40",
+            "--budget",
+            "70",
+            "PsycopgJoined",
+            "AsyncpgJoined",
+        ),
         ("[id^=limits]", "[id^=ladder]"),
     ),
     "how-far-pool.png": (
-        ("-u", "20", "--vary", "pool-size=1,2,5,10,20", "--max-overflow", "0", "--rounds", "5", "PsycopgJoined"),
+        ("-u", "20", "--vary", "pool-size=1,2,5,10,20", "--max-overflow", "0", "--rounds", "3", "PsycopgJoined"),
         ("[id^=ladder]",),
     ),
     "farther.png": (
-        ("-u", "10", "--vary", "round-trip=0,1ms,5ms", "--rounds", "5", "PsycopgJoined", "AsyncpgLazy"),
+        ("-u", "10", "--vary", "round-trip=0,1ms,5ms", "--rounds", "3", "PsycopgJoined", "AsyncpgLazy"),
         ("[id^=distance]",),
     ),
 }
@@ -54,8 +66,7 @@ def main() -> None:
         page.set_default_timeout(TIMEOUT_MS)
         arguments = ("--pool-size", "10", "--rounds", str(LAST_ROUND))
         database = os.environ.get(URL_VARIABLE)
-        locustfile = "locustfiles/rounds.py"
-        with locust(Path(folder, "run"), *arguments, url=database, locustfiles=locustfile, web=True) as run:
+        with locust(Path(folder, "run"), *arguments, url=database, locustfiles=LOCUSTFILE, web=True) as run:
             run.swarm(user_count=10)
             page.goto(f"{run.web_url}/?tab=strategies")
             wait_for_status(page, f"round {LAST_ROUND} of")
@@ -66,22 +77,26 @@ def main() -> None:
         page.goto(report.as_uri())
         page.wait_for_function("document.querySelectorAll('.dbkit-chart .main-svg').length >= 8")
         shoot(page, "report.png", REPORT_HEIGHT_PX)
-        for name, (options, sections) in PARTS.items():
-            report = Path(folder, f"{name}.html")
-            files = ("--report", str(report))
-            with locust(Path(folder, name), *options, *files, url=database, locustfiles=locustfile) as run:
-                if code := run.wait():
-                    raise SystemExit(f"Locust ended with exit code {code}: {run.stderr}")
-            page.goto(report.as_uri())
-            page.wait_for_function("document.querySelectorAll('.dbkit-chart .main-svg').length >= 2")
-            shoot_sections(page, name, sections)
+        shoot_reports(page, Path(folder), database)
+
+
+def shoot_reports(page: Page, folder: Path, database: str | None) -> None:
+    """The pictures of `PARTS`."""
+    for name, (options, sections) in PARTS.items():
+        report = folder / f"{name}.html"
+        files = ("--report", str(report))
+        with locust(folder / name, *options, *files, url=database, locustfiles=LOCUSTFILE) as run:
+            if code := run.wait():
+                raise SystemExit(f"Locust ended with exit code {code}: {run.stderr}")
+        page.goto(report.as_uri())
+        page.wait_for_function("document.querySelectorAll('.dbkit-chart .main-svg').length >= 2")
+        shoot_sections(page, name, sections)
 
 
 def shoot_sections(page: Page, name: str, sections: Sequence[str]) -> None:
     """A picture of those sections alone."""
-    shown = ", ".join(f"main > {section}" for section in sections)
-    page.add_style_tag(content=f"main > *:not({shown}), header, nav, footer {{ display: none !important }}")
-    page.locator("main").screenshot(path=IMAGES / name)
+    page.add_style_tag(content=f"body > *:not({', '.join(sections)}) {{ display: none !important }}")
+    page.locator("body").screenshot(path=IMAGES / name)
     print(IMAGES / name)
 
 
