@@ -23,6 +23,8 @@ from tests.locust_runs import locust
 LOCUSTFILE = "locustfiles/rounds.py"
 IMAGES = Path(__file__).with_name("images")
 WIDTH_PX = 1280
+SECTIONS_WIDTH_PX = 1500
+"""Of pictures of single sections, so that no table is cut."""
 TAB_HEIGHT_PX = 1500
 REPORT_HEIGHT_PX = 1500
 LAST_ROUND = 5
@@ -95,7 +97,11 @@ def shoot_reports(page: Page, folder: Path, database: str | None) -> None:
 
 def shoot_sections(page: Page, name: str, sections: Sequence[str]) -> None:
     """A picture of those sections alone."""
-    page.add_style_tag(content=f"body > *:not({', '.join(sections)}) {{ display: none !important }}")
+    page.set_viewport_size({"width": SECTIONS_WIDTH_PX, "height": REPORT_HEIGHT_PX})
+    style = (
+        f"body > * {{ max-width: none !important }} body > *:not({', '.join(sections)}) {{ display: none !important }}"
+    )
+    page.add_style_tag(content=style)
     page.locator("body").screenshot(path=IMAGES / name)
     print(IMAGES / name)
 
