@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import configure_mappers
 
 from dbkit.analysis.condition import Variant, variants
 from dbkit.analysis.plan import Schedule
@@ -313,6 +314,10 @@ class LoadContext:
         self._test = test = LoadTest(setups, len(self.environment.user_classes))
         test.planned_s = None if self.environment.shape_class else self.options.run_time
         if not isinstance(self.environment.runner, MasterRunner):
+            # before several lanes do it at once, whose threads SQLAlchemy's lock does not keep apart in a patched process;
+            # what is wrong with models fails each page, in its own words
+            with suppress(Exception):
+                configure_mappers()
             test.resources = Resources(self.database, test.options.settings, self.relays)
             self.outbox.open()
 

@@ -109,7 +109,7 @@ STRATEGY_COLUMNS = (
     "pages_per_s,pages_per_s_low,pages_per_s_high,sustained,late,waiting,not_begun,longest_lag_ms,generator_lag_ms,"
     "p50_ms,p95_ms,p99_ms,max_ms,p95_ms_low,p95_ms_high,"
     "statements,round_trips,rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,"
-    "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,end,bound_by,largest_part,"
+    "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,relay_cpu_ms,end,bound_by,largest_part,"
     "harness_share,harness_share_low,harness_share_high"
 )
 
