@@ -314,7 +314,7 @@ class LoadContext:
         self._test = test = LoadTest(setups, len(self.environment.user_classes))
         test.planned_s = None if self.environment.shape_class else self.options.run_time
         if not isinstance(self.environment.runner, MasterRunner):
-            # before several lanes do it at once, whose threads SQLAlchemy's lock does not keep apart in a patched process;
+            # before several lanes do it at once: SQLAlchemy's lock is a patched one, and does not keep threads apart;
             # what is wrong with models fails each page, in its own words
             with suppress(Exception):
                 configure_mappers()
