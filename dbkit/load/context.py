@@ -139,12 +139,14 @@ class LoadContext:
     @contextmanager
     def counted_in(self, arrivals: ArrivalStream) -> Iterator[None]:
         """One user more is there to read the pages of a stream. In a slot all are there from its beginning."""
-        users = int(self.gate.window.slot is None)
-        arrivals.add_users(users)
+        if self.gate.window.slot is not None:
+            yield  # each change of the number wakes up the user that waits for the next page
+            return
+        arrivals.add_users(1)
         try:
             yield
         finally:
-            arrivals.add_users(-users)
+            arrivals.add_users(-1)
 
     def use_settings(self) -> None:
         """Read with the settings of the present slot. The users of the last one are gone."""
