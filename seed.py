@@ -4,6 +4,7 @@ The work is done in `dbkit.todo.dataset`.
 """
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 
@@ -13,7 +14,7 @@ from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.options import add_options
 from dbkit.cli.values import integer
 from dbkit.database.engines import find_database
-from dbkit.database.url import DatabaseUrl
+from dbkit.database.url import URL_VARIABLE, DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.output.terminal import progress_bar
 from dbkit.todo.dataset import OnProgress, Shape, check, create
@@ -27,7 +28,10 @@ def main() -> None:
     # only the options given: a check compares these alone, and making takes the others from the default
     asked = {field.name: getattr(options, field.name) for field in fields(Shape) if field.name in options}
     shape = Shape(**asked)
-    database = options.database_url or find_database()
+    is_embedded = not (options.database_url or os.environ.get(URL_VARIABLE))
+    database = (options.database_url or find_database()).through(options.pooler)
+    if options.reset and not (options.yes or is_embedded):
+        _ask(database)
     if options.check:
         found = check(database)
         if differing := [name for name, value in asked.items() if getattr(found, name) != value]:
@@ -37,6 +41,15 @@ def main() -> None:
         print(f"seeded {database}: {shape}")
     else:
         print(f"{database} already has {shape}: nothing to do")
+
+
+def _ask(database: DatabaseUrl) -> None:
+    """Ask whether to replace what is there. Raises DbkitError for any answer but yes, and where nobody can be asked."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise DbkitError(f"--reset replaces the dataset in {database}, and there is no terminal to ask on: add --yes")
+    print(f"Replace the dataset in {database}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise DbkitError(f"{database} is left as it is")
 
 
 def _create(database: DatabaseUrl, shape: Shape, reset: bool) -> bool:
@@ -97,6 +110,9 @@ def _parse() -> argparse.Namespace:
     )
     mode.add_argument(
         "--check", action="store_true", help="compare every row with what it should be, and change nothing"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="replace it without asking, where the server is not the embedded one"
     )
     options: argparse.Namespace = parser.parse_args()
     return options

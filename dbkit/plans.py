@@ -30,6 +30,7 @@ from dbkit.database.settings import PageEnd, Settings
 from dbkit.database.source_lines import source_line
 from dbkit.database.url import DatabaseUrl
 from dbkit.paging import PageFunction, is_async, own_session
+from dbkit.rollback import in_savepoint
 
 STATEMENT_TIMEOUT_S = 5
 """How long the server lets a statement run here, where the settings allow more."""
@@ -53,6 +54,8 @@ class PageToExplain:
     `AsyncEngine`; others are read on both kinds."""
     end: PageEnd = "rollback"
     """How the page ends: with "commit" what the session sends at its commit is explained too."""
+    writes: bool = False
+    """Whether it may write, on an engine of dbkit's own."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def _engine_of(page: PageToExplain, database: DatabaseUrl, settings: Settings) -
         return page.engine
     if page.engine is not None:
         return page.engine()
-    settings = replace(settings, end="rollback")  # not in autocommit
+    settings = replace(settings, end="rollback", read_only=not page.writes)  # not in autocommit
     return (
         make_async_engine(database, settings, "psycopg-async")
         if is_async(page.function)
@@ -137,7 +140,7 @@ def _explain_page(engine: Engine, page: PageToExplain, key: tuple[Any, ...], lim
     try:
         with _connect(engine, pool) as connection:
             executions = _begin(connection, limits)
-            make_session = sessionmaker(connection, **_session_options(page.function))
+            make_session = sessionmaker(connection, **in_savepoint(page.function))
             if isinstance(page.function, own_session):
                 page.function(make_session, *key)
                 return _explain(connection, executions)
@@ -167,7 +170,7 @@ async def _explain_async_page(
         sync_connection = await greenlet_spawn(_connect, engine.sync_engine, pool)
         async with aclosing(AsyncConnection(engine, sync_connection)) as connection:
             executions = await connection.run_sync(_begin, limits)
-            make_session = async_sessionmaker(connection, **_session_options(page.function))
+            make_session = async_sessionmaker(connection, **in_savepoint(page.function))
             if isinstance(page.function, own_session):
                 await page.function(make_session, *key)
                 return await connection.run_sync(_explain, executions)
@@ -189,17 +192,12 @@ def _connect(engine: Engine, pool: Pool) -> Connection:
     return Connection(engine, pool.connect()).execution_options(**options)
 
 
-def _session_options(function: PageFunction) -> dict[str, Any]:
-    of_function = dict(function.session_options) if isinstance(function, own_session) else {}
-    return of_function | {"join_transaction_mode": "create_savepoint"}
-
-
 @contextmanager
 def _noting(entry: dict[str, Any]) -> Iterator[None]:
     """Note why a page has no statements, so that the others are still explained. A kill is no `Exception`."""
     try:
         yield
-    except Exception as error:
+    except (Exception, asyncio.CancelledError, SystemExit) as error:  # a page may raise the others, too
         entry.update(statements=[], note=_one_line(error))
 
 
@@ -255,7 +253,7 @@ def _plan(connection: Connection, sql: str, parameters: Any) -> dict[str, Any]:
     return {"plan": "\n".join(lines), "execution_ms": float(execution[1]) if execution else None, "note": None}
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """The class and the first line of an error; the driver's rather than SQLAlchemy's, which shows the SQL."""
     cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
     lines = str(cause).strip().splitlines()

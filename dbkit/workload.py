@@ -90,7 +90,7 @@ class Workload:
             if isinstance(keys, str):
                 return self._checked(_rows_of(database, keys))
             if callable(keys):
-                engine = make_engine(database, Settings())
+                engine = make_engine(database, Settings(read_only=True))
                 try:
                     with Session(engine) as session:
                         return self._checked(keys(session))
@@ -135,7 +135,7 @@ class Workload:
 
 
 def _rows_of(database: DatabaseUrl, sql: str) -> list[tuple[Any, ...]]:
-    """What the last statement of an SQL text gives. Nothing that it writes is kept."""
+    """What the last statement of an SQL text gives. It may only read."""
     # by psycopg alone: SQLAlchemy would take `:name` for a parameter, and `%` for the beginning of one
     with connect_directly(database) as connection:
         cursor = connection.execute(sql.encode())
@@ -205,11 +205,15 @@ class PageCheck:
 
 def page_bytes(rendered: Any) -> int:
     """The size of a rendered page as a web application would send it: compact JSON in UTF-8."""
+    return len(page_json(rendered).encode(errors="surrogatepass"))
+
+
+def page_json(rendered: Any) -> str:
+    """A rendered page as compact JSON. Raises TypeError or ValueError where it has no such form."""
     try:
-        text = _as_json(rendered)
+        return _as_json(rendered)
     except TypeError:  # of keys that JSON has no form for, such as dates
-        text = _as_json(_with_text_keys(plain(rendered)))
-    return len(text.encode(errors="surrogatepass"))
+        return _as_json(_with_text_keys(plain(rendered)))
 
 
 def _as_json(value: Any) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database.meter import meter
+from dbkit.database.settings import Settings
 from dbkit.database.stacks import Stack
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError, without_secrets
@@ -74,7 +75,7 @@ def engine_url(database: DatabaseUrl, stack: Stack) -> URL:
     """The URL of a database for SQLAlchemy's `create_engine`, password included: not for printing.
 
     It has the parameters that the driver knows by a URL. Raises DbkitError for others that bear on what is read.
-    asyncpg gets no `application_name` and no `connect_timeout`.
+    asyncpg gets no `application_name`, no `connect_timeout` and no parameters of TCP.
     """
     query: dict[str, str] = {"host": database.host, "port": str(database.port)} if database.is_socket else {}
     parameters = dict(database.tls)
@@ -88,7 +89,9 @@ def engine_url(database: DatabaseUrl, stack: Stack) -> URL:
             raise DbkitError(f"asyncpg knows no {name} in a URL: set it in the application's own engine")
     else:
         query |= parameters
-        query["connect_timeout"] = str(database.connect_timeout_s)
+        query |= {name: str(value) for name, value in database.tcp.items()}
+        timeout_s = Settings.connect_timeout_s if database.connect_timeout_s is None else database.connect_timeout_s
+        query["connect_timeout"] = str(timeout_s)
         if database.application_name != DatabaseUrl.application_name:
             query["application_name"] = database.application_name
     return URL.create(

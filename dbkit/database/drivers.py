@@ -6,7 +6,10 @@ the counts against the wire, with SQLAlchemy 2.0 and 2.1. When to count is left 
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +30,7 @@ _OPEN = (TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.
 _FOUND_WHILE_PREPARING = ("42", "3F", "25P02")
 """Beginnings of SQLSTATE: a syntax error or a name that is not there; no such schema; the transaction has failed."""
 _FOUND_WHILE_EXECUTING = "42501"
-"""Of the first class, but for no right to do it."""
+"""The one SQLSTATE of the first class that is not found while preparing: no right to do it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class MeteredDriver(Protocol):
     def prepare(self, dbapi_connection: Any) -> None:
         """Make a connection ready to be metered. Raises DbkitError where it is not the driver's own."""
 
+    def cut(self, dbapi_connection: Any) -> None:
+        """End a connection without a word to the server, so that who waits for an answer on it gets an error.
+
+        In the thread that uses it, unless that one waits for the driver.
+        """
+
 
 class Psycopg:
     """psycopg's sync side, which SQLAlchemy uses as it is."""
@@ -91,6 +100,11 @@ class Psycopg:
     def prepare(self, dbapi_connection: Any) -> None:
         _expect(dbapi_connection, psycopg.Connection)
 
+    def cut(self, dbapi_connection: Any) -> None:
+        pgconn = self._own_connection(dbapi_connection).pgconn
+        with suppress(psycopg.OperationalError, OSError):  # it is closed already
+            shut_down(pgconn.socket)
+
     def _own_connection(self, dbapi_connection: Any) -> Any:
         return dbapi_connection
 
@@ -105,9 +119,9 @@ class Psycopg:
         own = self._own_cursor(cursor)
         cost.statements += 1
         if error is not None:
-            cost.round_trips += _trips_until(error, own._conn, mark)
+            _charge_until(error, cost, own._conn, mark)
             return
-        cost.round_trips += _trips_of_statement(own._conn, mark)
+        _charge_sent(cost, own._conn, mark)
         # `description` would be made again each time it is asked for, which costs more than the rest of the meter
         results = own._results
         if len(results) == 1:
@@ -119,7 +133,11 @@ class Psycopg:
     def _charge_many(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
         # all in one pipeline, in which only a BEGIN is waited for
         own = self._own_cursor(cursor)
-        cost.round_trips += mark[0] + 1 if error is None else _trips_until(error, own._conn, mark)
+        if error is not None:
+            _charge_until(error, cost, own._conn, mark)
+        else:
+            cost.round_trips += mark[0] + 1
+            cost.prepares += own._conn._prepared._prepared_idx - mark[1]
         cost.rows += sum(result.ntuples for result in own._results)
 
     def _charge_declare(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
@@ -128,7 +146,7 @@ class Psycopg:
         if error is None:
             cost.round_trips += mark[0] + 2
         else:
-            cost.round_trips += _trips_until(error, self._own_cursor(cursor)._conn, mark)
+            _charge_until(error, cost, self._own_cursor(cursor)._conn, mark)
 
     def _mark_fetch(self, cursor: Any) -> Mark:
         own = self._own_cursor(cursor)
@@ -156,8 +174,10 @@ class Psycopg:
 
     def _charge_end(self, cost: PageCost, dbapi_connection: Any, mark: Mark, error: BaseException | None) -> None:
         # psycopg forgets its prepared statements at a ROLLBACK and has the server forget them too
-        own = self._own_connection(dbapi_connection)
-        cost.round_trips += _trips_of_statement(own, mark) if error is None else 1
+        if error is None:
+            _charge_sent(cost, self._own_connection(dbapi_connection), mark)
+        else:
+            cost.round_trips += 1
 
 
 class PsycopgAsync(Psycopg):
@@ -194,23 +214,30 @@ def _mark_psycopg(connection: Any) -> Sent:
     return begins, prepared._prepared_idx, len(prepared._names)
 
 
-def _trips_of_statement(connection: Any, mark: Sent) -> int:
-    """Round trips of a statement, with those of its BEGIN, of preparing it, and of what the server had to forget."""
+def _charge_sent(cost: PageCost, connection: Any, mark: Sent) -> None:
+    """Charge a statement with its BEGIN, with preparing it, and with what the server had to forget."""
     begins, prepared_before, known_before = mark
-    prepared: int = connection._prepared._prepared_idx - prepared_before
-    known = len(connection._prepared._names) - known_before
-    return begins + 1 + prepared + (1 if known < prepared else 0)
+    manager = connection._prepared
+    cost.round_trips += begins + 1
+    if prepared := manager._prepared_idx - prepared_before:
+        cost.prepares += prepared
+        cost.round_trips += prepared
+    if len(manager._names) - known_before < prepared:
+        cost.round_trips += 1
 
 
-def _trips_until(error: BaseException, connection: Any, mark: Sent) -> int:
+def _charge_until(error: BaseException, cost: PageCost, connection: Any, mark: Sent) -> None:
+    """Charge what was sent of a statement until `error` was raised."""
     begins, prepared_before, known_before = mark
     if not _was_sent(error):  # the BEGIN is sent before the parameters are looked at
-        return begins if _status(connection) in _OPEN else 0
+        cost.round_trips += begins if _status(connection) in _OPEN else 0
+        return
     manager = connection._prepared
-    prepared: int = manager._prepared_idx - prepared_before
+    prepared = manager._prepared_idx - prepared_before
+    cost.prepares += prepared
+    cost.round_trips += begins + 1 + prepared
     if prepared and len(manager._names) == known_before and _could_not_be_prepared(error, manager.prepare_threshold):
-        return begins + prepared
-    return begins + 1 + prepared
+        cost.round_trips -= 1
 
 
 def _could_not_be_prepared(error: BaseException, prepare_threshold: int | None) -> bool:
@@ -236,13 +263,17 @@ class _CountedProtocol(AsyncpgProtocol):  # type: ignore[misc]
     """
 
     other_requests = 0
+    prepares = 0
+    """Statements prepared under a name."""
     rows_fetched = 0
     """Rows of cursors."""
 
-    async def prepare(self, *args: Any, **kwargs: Any) -> Any:
+    async def prepare(self, name: str, *args: Any, **kwargs: Any) -> Any:
         self.other_requests += 1
+        if name:
+            self.prepares += 1
         try:
-            return await AsyncpgProtocol.prepare(self, *args, **kwargs)
+            return await AsyncpgProtocol.prepare(self, name, *args, **kwargs)
         except asyncpg.PostgresError:
             self.other_requests += 1  # asyncpg then sends a Sync, and waits for its answer
             raise
@@ -300,33 +331,44 @@ class Asyncpg:
             _expect(protocol, AsyncpgProtocol)
             protocol.__class__ = _CountedProtocol
 
+    def cut(self, dbapi_connection: Any) -> None:
+        dbapi_connection._connection.terminate()
+
     def _mark(self, connection_or_cursor: Any) -> Mark:
         # of a connection that is closed there is none
         protocol = connection_or_cursor._connection._protocol
         if protocol is None:
             return None
-        return protocol, protocol.queries_count + protocol.other_requests, protocol.rows_fetched
+        requests = protocol.queries_count + protocol.other_requests
+        return protocol, requests, protocol.prepares, protocol.rows_fetched
 
     def _mark_end(self, dbapi_connection: Any) -> Mark:
         return None if dbapi_connection._transaction is None else self._mark(dbapi_connection)
 
     def _charge_trips(self, cost: PageCost, target: Any, mark: Mark, error: BaseException | None) -> None:
-        cost.round_trips += _requests_since(mark)
+        _charge_requests(cost, mark)
 
     def _charge_statement(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
         cost.statements += 1
-        cost.round_trips += _requests_since(mark)
+        _charge_requests(cost, mark)
         if error is None:
             cost.rows += len(cursor._rows)  # all of them, but for a server-side cursor
 
     def _charge_fetch(self, cost: PageCost, cursor: Any, mark: Mark, error: BaseException | None) -> None:
-        cost.round_trips += _requests_since(mark)
-        cost.rows += mark[0].rows_fetched - mark[2]
+        _charge_requests(cost, mark)
+        cost.rows += mark[0].rows_fetched - mark[3]
 
 
-def _requests_since(mark: Mark) -> int:
-    protocol, requests, _ = mark
-    return int(protocol.queries_count + protocol.other_requests - requests)
+def _charge_requests(cost: PageCost, mark: Mark) -> None:
+    protocol, requests, prepares, _ = mark
+    cost.round_trips += protocol.queries_count + protocol.other_requests - requests
+    cost.prepares += protocol.prepares - prepares
+
+
+def shut_down(descriptor: int) -> None:
+    """End a socket both ways; whoever waits for it is woken up. It stays to be closed by its owner."""
+    with socket.socket(fileno=os.dup(descriptor)) as same:
+        same.shutdown(socket.SHUT_RDWR)
 
 
 def _expect(connection: Any, expected: type) -> None:

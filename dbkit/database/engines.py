@@ -9,21 +9,20 @@ import functools
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from dbkit.database.embedded import serve
+from dbkit.database.embedded import embedded_folder, serve
 from dbkit.database.meter import meter
+from dbkit.database.pooler import set_through_pooler
 from dbkit.database.settings import Settings
 from dbkit.database.stacks import Stack, find_stack
 from dbkit.database.url import URL_VARIABLE, DatabaseUrl
 from dbkit.errors import DbkitError
 
-EMBEDDED_FOLDER = Path(".dbkit")
 DIRECT = "direct"
 """The name of the database that is used where none is named."""
 DATABASE_NAME = re.compile("[a-z][a-z0-9_]*")
@@ -31,12 +30,14 @@ DATABASE_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 def find_database() -> DatabaseUrl:
-    """The database to use where none is named: that of `DBKIT_DATABASE_URL`, else the embedded server in `.dbkit/`.
+    """The database to use where none is named: that of `DBKIT_DATABASE_URL`, else the embedded server.
+
+    For the folder of that see `dbkit.database.embedded.embedded_folder`.
 
     Nothing else is looked at: a `DATABASE_URL` that happens to be set may name somebody's production database.
     Raises DbkitError where the URL is not usable or the embedded server does not start.
     """
-    return DatabaseUrl.parse(os.environ.get(URL_VARIABLE) or serve(EMBEDDED_FOLDER))
+    return DatabaseUrl.parse(os.environ.get(URL_VARIABLE) or serve(embedded_folder()))
 
 
 def named_database(name: str) -> DatabaseUrl:
@@ -55,8 +56,8 @@ def named_database(name: str) -> DatabaseUrl:
 
 @functools.cache
 def default_engine() -> Engine:
-    """The engine on `find_database()` with the default `Settings`, for scripts that name neither; one a process."""
-    return make_engine(find_database(), Settings())
+    """An engine on `find_database()` that only reads, for scripts that name no other; one a process."""
+    return make_engine(find_database(), Settings(read_only=True))
 
 
 def make_engine(
@@ -75,6 +76,7 @@ def make_engine(
     if connect is not None:
         engine.dialect.connect = connect  # type: ignore[method-assign, assignment]
     chosen.add_listeners(engine)
+    set_through_pooler(engine, database, settings)
     meter(engine)
     return engine
 
@@ -87,6 +89,7 @@ def make_async_engine(database: DatabaseUrl, settings: Settings, stack: str) -> 
     chosen = find_stack(stack)
     engine = create_async_engine(f"{chosen.dialect}://", **_engine_arguments(database, settings, chosen))
     chosen.add_listeners(engine.sync_engine)
+    set_through_pooler(engine.sync_engine, database, settings)
     meter(engine)
     return engine
 

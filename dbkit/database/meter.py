@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sized
 from contextlib import suppress
 from functools import cache, wraps
 from time import perf_counter
+from traceback import clear_frames
 from typing import Any
 from weakref import WeakSet
 
@@ -19,6 +20,7 @@ from sqlalchemy import Dialect, Engine, Pool, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from dbkit.database.discarded_rows import count_discarded_rows
 from dbkit.database.drivers import MeteredDriver, Operation
 from dbkit.database.stacks import STACKS
 from dbkit.errors import DbkitError
@@ -44,11 +46,25 @@ def meter(engine: Engine | AsyncEngine) -> None:
     """
     sync_engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
     driver = _find_driver(sync_engine.dialect)
+    count_discarded_rows()
     if sync_engine.dialect not in _metered:
         _meter_dialect(sync_engine.dialect)
     if sync_engine.pool not in _metered:
         _meter_pool(sync_engine.pool, driver)
         event.listen(sync_engine.pool, "connect", _finish_connecting)
+
+
+def cut_connection_of(engine: Engine | AsyncEngine, cost: PageCost) -> None:
+    """Cut the connection that a page of a metered engine got last, where it has one: see `MeteredDriver.cut`."""
+    entry = cost.pool_entry
+    if entry is not None and entry.dbapi_connection is not None:
+        cut_connection(engine, entry.dbapi_connection)
+
+
+def cut_connection(engine: Engine | AsyncEngine, dbapi_connection: Any) -> None:
+    """Cut a connection of a metered engine: see `MeteredDriver.cut`."""
+    sync_engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+    _find_driver(sync_engine.dialect).cut(dbapi_connection)
 
 
 def _find_driver(dialect: Dialect) -> MeteredDriver:
@@ -84,7 +100,7 @@ def _without_statements(run: Callable[..., Any]) -> Callable[..., Any]:
 
 def _meter_pool(pool: Pool, driver: MeteredDriver) -> None:
     """Charge the wait for a connection, and the opening of one; also in pools that are made in place of this one."""
-    get, create, recreate = pool._do_get, pool._invoke_creator, pool.recreate
+    get, put, create, recreate = pool._do_get, pool._do_return_conn, pool._invoke_creator, pool.recreate
 
     def metered_get() -> ConnectionPoolEntry:
         cost = current_cost.get()
@@ -99,21 +115,31 @@ def _meter_pool(pool: Pool, driver: MeteredDriver) -> None:
                 cost.in_pool = False
                 # what went into opening a connection is charged already, and is not waiting
                 cost.pool_s += perf_counter() - began_at_s - (cost.connect_s - connect_s)
+            cost.pool_entry = entry
         if entry.dbapi_connection is not None:  # it may have been opened before the engine was metered
             _meter_connection(entry.dbapi_connection, driver)
         return entry
+
+    def metered_put(entry: ConnectionPoolEntry) -> None:
+        cost = current_cost.get()
+        if cost is not None and cost.pool_entry is entry:  # whose connection is another page's from here on
+            cost.pool_entry = None
+        put(entry)
 
     def metered_create(record: ConnectionPoolEntry) -> Any:
         cost = current_cost.get()
         if cost is not None:
             cost.connect_began_at_s = perf_counter()
+            cost.connect_failed = True  # until it is known better
         try:
             made = create(record)
             _meter_connection(made, driver)
             return made
-        except BaseException:
+        except BaseException as error:
             if cost is not None:
                 _charge_connecting(cost)
+            # its frames hold the connection that was being opened, which else stays open until they are collected
+            clear_frames(error.__traceback__)
             raise
 
     def metered_recreate() -> Pool:
@@ -123,6 +149,7 @@ def _meter_pool(pool: Pool, driver: MeteredDriver) -> None:
 
     for name, method in {
         "_do_get": metered_get,
+        "_do_return_conn": metered_put,
         "_invoke_creator": metered_create,
         "recreate": metered_recreate,
     }.items():
@@ -135,6 +162,7 @@ def _finish_connecting(dbapi_connection: Any, record: Any) -> None:
     cost = current_cost.get()
     if cost is not None and cost.connect_began_at_s is not None:
         cost.connections += 1
+        cost.connect_failed = False
         _charge_connecting(cost)
 
 

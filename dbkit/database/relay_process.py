@@ -2,7 +2,8 @@
 
 It is started by `dbkit.database.relay`, and needs the standard library alone. Its argument is JSON: where to listen,
 the server's address, and the seconds by which each way is longer. It prints where it listens. A line on standard input
-sets other seconds. It ends with standard input, which is when the process that has started it ends.
+sets other seconds, or is `bytes`: then it prints how many have come from the server. It ends with standard input, which
+is when the process that has started it ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Address = str | tuple[str, int]
 """The path of a Unix socket, or a host and a port."""
 
 BLOCK = 65536
+HOW_MANY_BYTES = b"bytes\n"
 MOST_WAITING = 4 * 1024 * 1024
 """Bytes on their way to one side, beyond which nothing more is read from the other for a while."""
 CONNECT_TIMEOUT_S = 10
@@ -32,10 +34,11 @@ PR_SET_TIMERSLACK = 29
 class Side:
     """One end of a connection: the socket of the client, or that to the server."""
 
-    __slots__ = ("ended", "events", "is_open", "other", "socket", "unsent", "waiting")
+    __slots__ = ("ended", "events", "is_open", "is_server", "other", "socket", "unsent", "waiting")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, is_server: bool) -> None:
         self.socket = connection
+        self.is_server = is_server
         self.other: Side = self
         self.unsent: deque[bytes] = deque()
         """What is due and did not fit into the socket; no bytes stand for the end."""
@@ -56,6 +59,7 @@ class Relay:
         self._listener = listener
         self._server = server
         self._delay_s = delay_s
+        self._bytes_from_server = 0
         self._selector = selectors.DefaultSelector()
         self._due: deque[tuple[float, Side, bytes]] = deque()
         """When what is to go where: in order, as each way takes the same time."""
@@ -93,7 +97,9 @@ class Relay:
 
     def _obey(self) -> bool:
         line = os.read(sys.stdin.fileno(), BLOCK)
-        if line:
+        if line == HOW_MANY_BYTES:
+            print(self._bytes_from_server, flush=True)
+        elif line:
             self._delay_s = float(line)
             print("set", flush=True)
         return bool(line)
@@ -106,7 +112,7 @@ class Relay:
             except OSError:
                 client.close()
                 return
-            sides = Side(client), Side(server)
+            sides = Side(client, False), Side(server, True)
             for side, other in zip(sides, reversed(sides), strict=True):
                 side.other = other
                 side.socket.setblocking(False)
@@ -123,6 +129,8 @@ class Relay:
             self._close(side)
             return
         side.ended = not data
+        if side.is_server:
+            self._bytes_from_server += len(data)
         other = side.other
         other.waiting += len(data)
         if not data or other.waiting > MOST_WAITING:

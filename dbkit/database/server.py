@@ -16,10 +16,12 @@ from typing import Any
 import psutil
 import psycopg
 
+from dbkit.database.embedded.postmaster import has_ended
+from dbkit.database.pooler import set_directly
 from dbkit.database.settings import Settings
 from dbkit.database.stacks import STACKS
 from dbkit.database.url import URL_VARIABLE, DatabaseUrl
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, pooler_advice
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ServerInfo:
     """Connections that ordinary users may have at the same time: `max_connections` less those reserved."""
     identity: tuple[Any, ...]
     """What distinguishes the database from every other one: a row of `IDENTITY`."""
+    is_pooled: bool
+    """Whether there is a pooler before the server, as far as that can be seen: see `is_pooled`."""
 
 
 MOST_ROUND_TRIPS = 50
@@ -38,12 +42,32 @@ MOST_ROUND_TRIPS = 50
 MOST_ROUND_TRIPS_S = 0.5
 """For about how long at the most."""
 
+SAME_START_S = 5
+"""Two accounts of when a process has started may differ by so much: they are rounded, and clocks are set."""
+
 IDENTITY = "SELECT current_database(), pg_postmaster_start_time()"
 
 
-def connect_directly(database: DatabaseUrl) -> psycopg.Connection[Any]:
-    """A connection that no engine and no meter takes part in, for what is no page. Raises psycopg.Error."""
-    return psycopg.connect(**STACKS["psycopg"].connect_args(database, Settings()))
+def connect_directly(database: DatabaseUrl, *, writes: bool = False) -> psycopg.Connection[Any]:
+    """A connection that no engine and no meter takes part in, for what is no page. Raises psycopg.Error.
+
+    The server lets it only read, unless it says that it `writes`.
+    """
+    settings = Settings(read_only=not writes)
+    connection = psycopg.connect(**STACKS["psycopg"].connect_args(database, settings))
+    set_directly(connection, database, settings)
+    return connection
+
+
+def is_pooled(connection: psycopg.Connection[Any]) -> bool:
+    """Whether who answers a connection is another one than who made it: then there is a pooler between.
+
+    A server says its process at the start, for cancelling; so does PgBouncer, which makes a number up. A pooler that
+    hands on what the server says is not seen.
+    """
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row is not None
+    return bool(row[0] != connection.info.backend_pid)
 
 
 def shortest_round_trip_ms(database: DatabaseUrl) -> float:
@@ -74,13 +98,14 @@ def check_server(database: DatabaseUrl) -> ServerInfo:
                 " - coalesce(current_setting('reserved_connections', true)::int, 0)"
             ).fetchone()
             identity = connection.execute(IDENTITY).fetchone()
+            pooled = is_pooled(connection)
     except (psycopg.Error, UnicodeError) as error:  # UnicodeError: a host name that no name could be
-        raise DbkitError(f"cannot use {database}: {_why_unusable(error)}") from None
+        raise DbkitError(f"cannot use {database}: {why_unusable(error)} (--database-url or {URL_VARIABLE})") from None
     assert row is not None and identity is not None
-    return ServerInfo(version=row[0], connections_allowed=row[1], identity=tuple(identity))
+    return ServerInfo(version=row[0], connections_allowed=row[1], identity=tuple(identity), is_pooled=pooled)
 
 
-def _why_unusable(error: Exception) -> str:
+def why_unusable(error: BaseException) -> str:
     """The message of the server or of libpq on one line, with a hint for the common ones."""
     message = " ".join(str(error).split())
     # the last attempt of several addresses comes last; the words before "failed:" only repeat the URL
@@ -89,10 +114,11 @@ def _why_unusable(error: Exception) -> str:
         r"password|authentication|no pg_hba": "check user and password",
         r"database .* does not exist": "create it with createdb, or name another",
         r"role .* does not exist": "check the user",
-        r"refused|timeout|resolve|No such file|unreachable|not known": "is the server running there?",
+        r"refused|call failed|timeout|resolve|No such file|unreachable|not known": "is the server running there?",
     }
     hint = next((hint for pattern, hint in hints.items() if re.search(pattern, message)), "check the URL")
-    return f"{message}; {hint} (--database-url or {URL_VARIABLE})"
+    hint = pooler_advice(message) or hint
+    return f"{message}; {hint}"
 
 
 class ServerProcesses:
@@ -103,19 +129,33 @@ class ServerProcesses:
 
     @classmethod
     def find(cls, database: DatabaseUrl) -> ServerProcesses | None:
-        """The server of `database`, or None where it is not (known to be) on this machine."""
+        """The server of `database`, or None where it is not (known to be) on this machine.
+
+        Behind a pooler or a forwarded port it may be on another one, where a process has the same number as one here.
+        """
         if not (database.is_socket or _is_loopback(database.host)):
             return None
         with connect_directly(database) as connection:
-            row = connection.execute("SELECT pg_backend_pid()").fetchone()
+            row = connection.execute(
+                "SELECT pid, extract(epoch FROM backend_start)::float"
+                " FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+            ).fetchone()
             assert row is not None
+            pid, started_at = row
             try:
-                postmaster = psutil.Process(row[0]).parent()
+                backend = psutil.Process(pid)
+                postmaster = backend.parent()
+                is_it = abs(backend.create_time() - started_at) < SAME_START_S
             except psutil.NoSuchProcess:
-                return None  # behind a forwarded port, or in a container: its pids are not ours
-        if postmaster is None or not postmaster.name().startswith(("postgres", "postmaster")):
+                return None
+        if not is_it or postmaster is None or not postmaster.name().startswith(("postgres", "postmaster")):
             return None
         return cls(postmaster)
+
+    @property
+    def have_ended(self) -> bool:
+        """Whether the server has gone. One that was started in its place has other processes."""
+        return has_ended(self._postmaster)
 
     def cpu_s(self) -> float | None:
         """CPU seconds of the server so far, those of ended backends included; None once it has gone.
@@ -124,8 +164,8 @@ class ServerProcesses:
         short statements of many backends. A backend that ends between two looks at the list would be missed or counted
         twice, so the reading is taken again until the list of processes stays the same. Takes some 10 ms.
         """
-        try:
-            while True:
+        while not self.have_ended:
+            with suppress(psutil.NoSuchProcess):  # one that has just ended
                 before = {child.pid for child in self._postmaster.children()}
                 children = self._postmaster.children()
                 ended = self._postmaster.cpu_times()
@@ -133,8 +173,7 @@ class ServerProcesses:
                 total_s += sum(read_cpu_s(process) for process in (self._postmaster, *children))
                 if before == {child.pid for child in self._postmaster.children()}:
                     return total_s
-        except psutil.NoSuchProcess:
-            return self.cpu_s() if self._postmaster.is_running() else None
+        return None
 
     def cpu_s_since(self, before_s: float | None) -> float | None:
         """CPU seconds since a reading of `cpu_s`; None where one of the two is unknown, or the later one is less.
@@ -146,20 +185,33 @@ class ServerProcesses:
 
 
 class ServerCpuProbe:
-    """The CPU time of a database server on this machine: a probe, see `dbkit.measure.probes`.
+    """The CPU time of a database's server, if that is on this machine: a probe, see `dbkit.measure.probes`.
 
-    A reading takes some 10 ms in which nothing else runs here. So it belongs where no page is in flight.
+    A reading takes some 10 ms in which nothing else runs here. So it belongs where no page is in flight. What the
+    server used is unknown where it ended meanwhile; the one that was started in its place is read from then on.
     """
 
-    def __init__(self, server: ServerProcesses) -> None:
-        self._server = server
+    def __init__(self, database: DatabaseUrl) -> None:
+        self._database = database
+        self._server: ServerProcesses | None = None
+        self._is_elsewhere = False
+        self._before_s: float | None = None
+        self._started_at_s = 0.0
 
     def start(self) -> None:
-        self._before_s = self._server.cpu_s()
+        if not self._is_elsewhere and (self._server is None or self._server.have_ended):
+            self._find()
+        self._before_s = None if self._server is None else self._server.cpu_s()
         self._started_at_s = time.perf_counter()
 
+    def _find(self) -> None:
+        self._server = None
+        with suppress(psycopg.Error):  # it is down now: the next start looks again
+            self._server = ServerProcesses.find(self._database)
+            self._is_elsewhere = self._server is None
+
     def stop(self) -> Mapping[str, Any]:
-        cpu_s = self._server.cpu_s_since(self._before_s)
+        cpu_s = None if self._server is None else self._server.cpu_s_since(self._before_s)
         if cpu_s is None:
             return {}
         return {

@@ -2,7 +2,7 @@
 
 `source_line` is to be asked for in an event of SQLAlchemy (`before_cursor_execute`), or in what SQLAlchemy calls.
 Walking the frames takes some microseconds a frame: it is for a page that is looked at, not for each page under load.
-The lines of an error's traceback are told apart in the same way.
+The lines of an error's traceback are distinguished in the same way.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ def _describe(frame: FrameType, line: int | None = None) -> str:
     if (template := frame.f_globals.get("__jinja_template__")) is not None:
         line, name = template.get_corresponding_lineno(line), "template"
     path = Path(code.co_filename)
+    module = str(frame.f_globals.get("__name__", ""))
+    if module.startswith("dbkit."):  # wherever it is installed
+        return f"{module.replace('.', '/')}.py:{line} in {name}"
     here = Path.cwd()
     return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{line} in {name}"
 

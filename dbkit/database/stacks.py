@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Dialect, Engine, ExceptionContext, event, make_url
 
 from dbkit.database.drivers import Asyncpg, MeteredDriver, Psycopg, PsycopgAsync
+from dbkit.database.pooler import asyncpg_arguments, startup_options
 from dbkit.database.settings import Settings
+from dbkit.database.tcp import asyncpg_connect, tcp_parameters
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 
@@ -52,7 +56,7 @@ class Stack:
         return make_url(f"{self.dialect}://").get_dialect()
 
     def connect_args(self, database: DatabaseUrl, settings: Settings) -> dict[str, Any]:
-        """The keyword arguments of the driver's `connect`, password included: not for printing.
+        """The keyword arguments of the dialect's `connect`, password included: not for printing.
 
         Raises DbkitError for a variable in the environment that only one of the drivers obeys.
         """
@@ -76,6 +80,8 @@ def stacks_of(*concurrency: Concurrency) -> tuple[str, ...]:
 
 
 def _psycopg_arguments(database: DatabaseUrl, settings: Settings) -> dict[str, Any]:
+    # without one the driver's default holds
+    prepares = {"prepare_threshold": None} if database.pooler == "transaction" else {}
     # said even when empty: libpq would take them from PGOPTIONS and the like, which asyncpg does not read
     return {
         "host": database.host,
@@ -84,33 +90,37 @@ def _psycopg_arguments(database: DatabaseUrl, settings: Settings) -> dict[str, A
         "password": database.password,
         "dbname": database.database,
         "application_name": database.application_name,
-        "options": _server_options(database, settings),
-        "connect_timeout": database.connect_timeout_s,
+        "options": startup_options(database, settings),
+        "connect_timeout": _connect_timeout_s(database, settings),
         "client_encoding": "utf8",
         "hostaddr": "",
         "target_session_attrs": "any",
         **database.tls,
+        **tcp_parameters(database, settings),
+        **prepares,
     }
 
 
 def _asyncpg_arguments(database: DatabaseUrl, settings: Settings) -> dict[str, Any]:
-    options = _server_options(database, settings)
+    options = startup_options(database, settings)
     return {
         "host": database.host,
         "port": database.port,
         "user": database.user,
         "password": database.password,
         "database": database.database,
-        "timeout": database.connect_timeout_s or None,
+        "timeout": _connect_timeout_s(database, settings) or None,
         "target_session_attrs": "any",
         "server_settings": {"application_name": database.application_name} | ({"options": options} if options else {}),
+        **({"async_creator_fn": asyncpg_connect(tcp)} if (tcp := tcp_parameters(database, settings)) else {}),
         # of all the ways to pass libpq's ssl parameters to asyncpg, a DSN is the one that takes them by name
         "dsn": f"postgresql://?{urlencode(database.tls)}",
+        **(asyncpg_arguments(database, settings) if database.pooler == "transaction" else {}),
     }
 
 
-def _server_options(database: DatabaseUrl, settings: Settings) -> str:
-    return " ".join(filter(None, (database.options, *(f"-c {n}={v}" for n, v in settings.server_options.items()))))
+def _connect_timeout_s(database: DatabaseUrl, settings: Settings) -> int:
+    return settings.connect_timeout_s if database.connect_timeout_s is None else database.connect_timeout_s
 
 
 def _cancel_abandoned_query(context: ExceptionContext) -> None:
@@ -122,8 +132,11 @@ def _cancel_abandoned_query(context: ExceptionContext) -> None:
     if isinstance(context.original_exception, Exception) or context.connection is None:
         return
     driver_connection = context.connection.connection.driver_connection
-    if isinstance(driver_connection, psycopg.Connection):
-        driver_connection.cancel_safe(timeout=2)
+    if not isinstance(driver_connection, psycopg.Connection):
+        return
+    if driver_connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        with suppress(psycopg.Error):  # the server does not answer; what ends the page is still to reach its user
+            driver_connection.cancel_safe(timeout=2)
 
 
 def _learn_arrays(dbapi_connection: Any, record: object) -> None:

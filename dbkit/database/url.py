@@ -8,18 +8,19 @@ from __future__ import annotations
 import getpass
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from dbkit.database.settings import POOLERS, Pooler
 from dbkit.errors import DbkitError
 
 URL_VARIABLE = "DBKIT_DATABASE_URL"
 URL_EXAMPLE = "postgresql://user:password@host:5432/database"
-DEFAULT_CONNECT_TIMEOUT_S = 10
+MOST_KEEPALIVE_S = 32_767
 SOCKET_FOLDERS = ("/var/run/postgresql", "/run/postgresql", "/tmp")
 _TLS_KEYS = (
     "sslmode",
@@ -32,7 +33,15 @@ _TLS_KEYS = (
     "ssl_min_protocol_version",
     "ssl_max_protocol_version",
 )
-_OTHER_KEYS = ("host", "port", "user", "password", "dbname", "application_name", "connect_timeout", "options")
+_TCP_KEYS = {
+    "keepalives": 1,
+    "keepalives_idle": MOST_KEEPALIVE_S,
+    "keepalives_interval": MOST_KEEPALIVE_S,
+    "keepalives_count": 127,
+    "tcp_user_timeout": 2**31 - 1,
+}
+"""With the largest value that systems take."""
+_OTHER_KEYS = ("host", "port", "user", "password", "dbname", "application_name", "connect_timeout", "options", "pooler")
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,14 @@ class DatabaseUrl:
     application_name: str = "dbkit"
     options: str = ""
     """Command-line options for the server, such as `-c work_mem=64MB`."""
-    connect_timeout_s: int = DEFAULT_CONNECT_TIMEOUT_S
-    """0 is without limit."""
+    connect_timeout_s: int | None = None
+    """0 is without limit, None as the settings have it."""
     tls: Mapping[str, str] = field(default_factory=dict, repr=False)
     """libpq's `ssl…` parameters, by their names."""
+    tcp: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """libpq's parameters of keepalives, and its `tcp_user_timeout`, by their names."""
+    pooler: Pooler = "none"
+    """Through what it is reached: nothing, or a pooler, by when that hands a connection to the server on."""
 
     @classmethod
     def parse(cls, text: str) -> DatabaseUrl:
@@ -100,8 +113,12 @@ class DatabaseUrl:
             database=name,
             application_name=query.get("application_name", cls.application_name),
             options=query.get("options", cls.options),
-            connect_timeout_s=_read_number("connect_timeout", query.get("connect_timeout"), cls.connect_timeout_s),
+            connect_timeout_s=_read_number("connect_timeout", query["connect_timeout"], 0)
+            if "connect_timeout" in query
+            else None,
             tls={key: query[key] for key in _TLS_KEYS if key in query},
+            tcp={key: _read_number(key, query[key], 0, most) for key, most in _TCP_KEYS.items() if key in query},
+            pooler=_read_pooler(query.get("pooler", cls.pooler)),
         )
 
     def __str__(self) -> str:
@@ -109,6 +126,10 @@ class DatabaseUrl:
             return f"postgresql://{self.user}@/{self.database}?host={self.host}&port={self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"postgresql://{self.user}@{host}:{self.port}/{self.database}"
+
+    def through(self, pooler: Pooler) -> DatabaseUrl:
+        """The same database, reached through a pooler of that kind; with `none` through what the URL says."""
+        return self if pooler == "none" else replace(self, pooler=pooler)
 
     @property
     def is_socket(self) -> bool:
@@ -123,21 +144,29 @@ def _read_query(query: Mapping[str, str | tuple[str, ...]]) -> dict[str, str]:
         name = {"ssl": "sslmode", "database": "dbname"}.get(key, key)
         if not isinstance(value, str) or name in read:
             raise DbkitError(f"the database URL has {key!r} more than once: give it once")
-        if name in _TLS_KEYS or name in _OTHER_KEYS:
+        if name in (*_TLS_KEYS, *_TCP_KEYS, *_OTHER_KEYS):
             read[name] = value
         elif name != "async":
-            known = ", ".join((*_OTHER_KEYS, *_TLS_KEYS))
+            known = ", ".join((*_OTHER_KEYS, *_TCP_KEYS, *_TLS_KEYS))
             raise DbkitError(
                 f"{key!r} in the database URL does not mean the same to every driver: remove it (usable: {known})"
             )
     return read
 
 
-def _read_number(name: str, text: str | None, default: int) -> int:
+def _read_pooler(text: str) -> Pooler:
+    for pooler in POOLERS:
+        if text == pooler:
+            return pooler
+    raise DbkitError(f"invalid pooler {text!r:.20} in the database URL: expected one of {', '.join(POOLERS)}")
+
+
+def _read_number(name: str, text: str | None, default: int, most: int | None = None) -> int:
     if text is None:
         return default
-    if not re.fullmatch("[0-9]{1,9}", text):
-        raise DbkitError(f"invalid {name} {text!r:.20} in the database URL: expected an integer of at least 0")
+    if not re.fullmatch("[0-9]{1,9}", text) or (most is not None and int(text) > most):
+        expected = "an integer of at least 0" if most is None else f"an integer from 0 to {most}"
+        raise DbkitError(f"invalid {name} {text!r:.20} in the database URL: expected {expected}")
     return int(text)
 
 

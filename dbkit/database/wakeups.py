@@ -30,7 +30,7 @@ def cpu_by_wait_ms(database: DatabaseUrl) -> dict[str, float]:
     statement = select(func.pg_sleep(bindparam("seconds")), *(literal(n).label(f"column{n}") for n in range(8)))
     at_once_ms: list[float] = []
     ratios: dict[float, list[float]] = {wait_ms: [] for wait_ms in SLEEPS_MS}
-    engine = make_engine(database, Settings())
+    engine = make_engine(database, Settings(read_only=True))
     try:
         with engine.connect() as connection:
 

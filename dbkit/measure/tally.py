@@ -94,15 +94,17 @@ class Tally:
     """What many pages cost together."""
 
     pages: int = 0
-    """Pages that came back, failed ones included."""
+    """Pages that were asked for and begun, failed ones included."""
     failures: int = 0
     """Pages that failed; what they cost is in no sum and no distribution."""
     page_equivalents: float = 0.0
     """Pages that did not fail, each by the share of its time that lies in the measured time."""
     unfinished: int = 0
-    """Pages that were cut off, in none of the other figures."""
+    """Those of the pages that failed which were cut off: nobody waited for them any longer."""
     think_ms: float = 0.0
     """The users' think time before all pages, failed ones included."""
+    backed_off_ms: float = 0.0
+    """How long users waited beyond that, as connections had failed, before they asked for these pages."""
     not_begun: int = 0
     """In an open loop, pages that were asked for and never begun, in none of the other figures."""
     late: int = 0
@@ -123,11 +125,12 @@ class Tally:
     @property
     def cycle_ms(self) -> float | None:
         """The mean time from one page of a user to the next; None without pages."""
-        return (self.response.sum_ms + self.failed_ms + self.think_ms) / self.pages if self.pages else None
+        between_ms = self.think_ms + self.backed_off_ms
+        return (self.response.sum_ms + self.failed_ms + between_ms) / self.pages if self.pages else None
 
     @property
     def succeeded(self) -> int:
-        """Pages that came back and did not fail."""
+        """Pages that did not fail."""
         return self.pages - self.failures
 
     def mean_ms(self, part: str) -> float | None:
@@ -137,16 +140,19 @@ class Tally:
     def add(self, cost: Mapping[str, Any], response_ms: float, failed: bool) -> None:
         """Add one page.
 
-        `cost` is `PageCost.as_dict()`, the `think_ms` before the page, and in an open loop whether it was `late`.
+        `cost` is `PageCost.as_dict()`, the `think_ms` and `backed_off_ms` before the page, in an open loop whether it
+        was `late`, and where it was, that it was `cut_off`.
         """
         self.pages += 1
         self.think_ms += cost["think_ms"]
+        self.backed_off_ms += cost.get("backed_off_ms", 0.0)
         if (late := cost.get("late")) is not None:
             self.late += late
             self.lag_ms += 0.0 if late else cost["queue_ms"]
             self.longest_lag_ms = max(self.longest_lag_ms, cost["queue_ms"])
         if failed:
             self.failures += 1
+            self.unfinished += cost.get("cut_off", False)
             self.failed_ms += response_ms
             return
         self.response.add(response_ms)
@@ -162,6 +168,7 @@ class Tally:
         self.failures += other.failures
         self.unfinished += other.unfinished
         self.think_ms += other.think_ms
+        self.backed_off_ms += other.backed_off_ms
         self.not_begun += other.not_begun
         self.late += other.late
         self.lag_ms += other.lag_ms

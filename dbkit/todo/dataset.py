@@ -100,7 +100,7 @@ def create(database: DatabaseUrl, shape: Shape, *, replace: bool, on_progress: O
     `replace` drops a marked dataset that has another shape or is damaged. Where two calls come at the same time the
     second waits for the first. Raises DbkitError, and changes nothing, where the dataset must not or cannot be made.
     """
-    with _connect(database, "pg_advisory_xact_lock") as connection:
+    with _connect(database, "pg_advisory_xact_lock", writes=True) as connection:
         present = _read_mark(connection, database)
         if present and not replace:
             if present != shape:
@@ -327,14 +327,14 @@ _HINTS: dict[type[psycopg.Error], str] = {
 
 
 @contextmanager
-def _connect(database: DatabaseUrl, lock: str) -> Iterator[psycopg.Connection]:
+def _connect(database: DatabaseUrl, lock: str, *, writes: bool = False) -> Iterator[psycopg.Connection]:
     """A connection in a transaction, committed at the end. The server's errors become DbkitErrors.
 
     `lock` is the function that takes the dataset's lock, shared to read it or not to make it.
     """
     check_server(database)
     try:
-        with connect_directly(database) as connection:
+        with connect_directly(database, writes=writes) as connection:
             # whatever the server's default is: after waiting for another seeding, this one must see what it made
             connection.isolation_level = IsolationLevel.READ_COMMITTED
             # No search path, so that the server's messages name schemas. The time limit for locks comes after the

@@ -28,10 +28,17 @@ from dbkit.database.embedded.files import exclusive_outside, is_root, make_priva
 from dbkit.database.embedded.postmaster import POLL_S, find_postmaster, read_url
 from dbkit.errors import DbkitError
 
+FOLDER_VARIABLE = "DBKIT_EMBEDDED_FOLDER"
+_FOLDER = Path(".dbkit")
 _SUPERVISOR = "dbkit.database.embedded.supervisor"
 
 # The users' locks that this process holds until it ends, by the device and inode of the lock file.
 _held: dict[tuple[int, int], int] = {}
+
+
+def embedded_folder() -> Path:
+    """Where the server is that is used when no database is named: `DBKIT_EMBEDDED_FOLDER`, else `.dbkit`."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or _FOLDER)
 
 
 def serve(folder: Path, settings: Mapping[str, str] = {}) -> str:
