@@ -45,6 +45,7 @@ class ArrivalStream:
         self._times = ArrivalTimes(is_even=load.spacing == "even", seed=seed)
         self._waiting: deque[float] = deque()
         """Those that are due, and that nobody reads yet."""
+        self._skipped: list[float] = []
         self._watching: Watcher | None = None
         self._parked: dict[Watcher, None] = {}
         self._until_at_s = inf
@@ -110,26 +111,37 @@ class ArrivalStream:
             while self._waiting and self._waiting[-1] > until_at_s:
                 self._waiting.pop()
 
+    def skip(self, since_at_s: float) -> None:
+        """Have those that were asked for since that time, and wait, not be tried: nobody could connect meanwhile."""
+        with self._lock:
+            self._settle()
+            while self._waiting and self._waiting[-1] >= since_at_s:
+                self._skipped.append(self._waiting.pop())
+
     def drop_where_hopeless(self) -> list[float]:
-        """As `drop`, where users are hopelessly late with the pages asked for since the last call; else none."""
+        """As `drop`, where users are hopelessly late with the pages asked for since the last call; else the skipped."""
         with self._lock:
             self._settle()
             asked, self._asked = self._asked, 0
             waiting = len(self._waiting)
             # of a few pages most may wait by chance
             is_hopeless = waiting > HOPELESS_SHARE * asked and not is_sustained(max(asked, 1), waiting)
-            return self._drop() if is_hopeless else []
+            return self._drop() if is_hopeless else self._drop_skipped()
 
     def drop(self) -> list[float]:
-        """Give up those that wait: the times at which they were asked for."""
+        """Give up those that wait: the times at which they, and those that were skipped, were asked for."""
         with self._lock:
             self._settle()
             return self._drop()
 
     def _drop(self) -> list[float]:
-        dropped = [*self._waiting]
+        dropped = [*self._drop_skipped(), *self._waiting]
         self._waiting.clear()
         return dropped
+
+    def _drop_skipped(self) -> list[float]:
+        skipped, self._skipped = self._skipped, []
+        return skipped
 
     def _settle(self) -> float:
         """Find what has become due; the time."""

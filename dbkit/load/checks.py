@@ -68,9 +68,10 @@ def check_together(options: argparse.Namespace, user_classes: Mapping[str, type[
 def check_files(options: argparse.Namespace) -> None:
     """Raise DbkitError where a file that is to be written at the end could not be, or would replace another."""
     comparison = f"{options.csv_prefix}_comparison.json" if options.csv_prefix else ""
-    paths = {"--csv": comparison, "--report": options.report, "--summary": options.summary}
-    check_distinct({flag: path for flag, path in paths.items() if path})
-    for flag, name in (("--report", options.report), ("--summary", options.summary)):
+    paths = {"--report": options.report, "--summary": options.summary, "--junit": options.junit}
+    known = {"--csv": comparison, "--baseline": options.baseline, **paths}
+    check_distinct({flag: path for flag, path in known.items() if path})
+    for flag, name in paths.items():
         if name:
             check_writable(name, option=flag)
 

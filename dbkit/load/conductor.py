@@ -18,20 +18,23 @@ import gevent
 from locust.event import EventHook
 
 from dbkit.analysis.condition import Arrivals
+from dbkit.analysis.exit_codes import BAD_INPUT
 from dbkit.analysis.plan import Planner, Schedule, Turn, Turns
 from dbkit.analysis.slot import Slot
-from dbkit.database.server import ServerCpuProbe, ServerProcesses
+from dbkit.analysis.surviving import note_mistake
+from dbkit.database.server import ServerCpuProbe
 from dbkit.errors import DbkitError
 from dbkit.load.context import LoadContext
 from dbkit.load.locust_patches.rates import OpenTimes
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
-from dbkit.load.options import TestOptions, database_of_variant
+from dbkit.load.options import TestOptions
 from dbkit.load.page_class import PageClass
 from dbkit.load.pauses import Pauses
 from dbkit.load.processes import Processes
 from dbkit.load.progress import ScheduleProgress, ShowSlot, slot_progress
 from dbkit.load.reset import reset_pages
 from dbkit.load.schedules import slot_seconds
+from dbkit.load.sides import database_of, side_of_variant
 from dbkit.measure.probes import Probe, start_all, stop_all
 
 logger = logging.getLogger(__name__)
@@ -55,6 +58,8 @@ class Conductor:
         """What has been run; see `collect`."""
         self.planned = 0
         """How many slots the schedule has, without those that are bare or run again."""
+        self.schedule: Schedule | None = None
+        """What is run, or was run last."""
         self.progress: ScheduleProgress | None = None
         """None where no schedule runs."""
         self.slot_ended = EventHook()
@@ -67,7 +72,7 @@ class Conductor:
         """Those of each server, by the name of its database."""
         self._written: dict[tuple[str, str], PageClass] = {}
         """The classes that have written since they were reset, by the name of the database and their own."""
-        self._processes = Processes(self._runner)
+        self._processes = Processes(self._runner, context.sides)
         self._open_times = OpenTimes(context.environment.stats)
         context.environment.events.reset_stats.add_listener(lambda **_: self._open_times.forget())
 
@@ -80,10 +85,13 @@ class Conductor:
     def conduct(self, schedule: Schedule, options: TestOptions) -> None:
         """Run a schedule to its end, with the options of the test that it is."""
         self.slots.clear()
+        self.schedule = schedule
         self._open_times.forget()
         if not self._processes.are_there:
             logger.error("no worker is connected: start some with --worker, and then the rounds again")
             return
+        if options.sides:
+            self._processes.wait_for_sides()
         environment = self._context.environment
         # Locust's test begins with the first users
         self._page_classes = self._context.page_classes_without_keys(options, environment.user_classes)
@@ -100,7 +108,10 @@ class Conductor:
             logger.error("%s; the run ends here", reason)
         except DbkitError as mistake:
             logger.error("%s", mistake)
-            environment.process_exit_code = 2
+            environment.process_exit_code = BAD_INPUT
+        except Exception as error:  # what was measured so far is still to be written
+            note_mistake("the rounds ended early", error)
+            environment.process_exit_code = BAD_INPUT
         finally:
             self.progress = None
             self.pauses.end()
@@ -158,10 +169,8 @@ class Conductor:
     def _probes_of(self, database: str) -> Sequence[Probe]:
         """Those of the server with the database of that name."""
         if database not in self._probes:
-            self._probes[database] = []
-            if self._context.needs_database:
-                server = ServerProcesses.find(self._context.database_named(database))
-                self._probes[database] += [ServerCpuProbe(server)] if server else []
+            needs_database = self._context.needs_database
+            self._probes[database] = [ServerCpuProbe(self._context.database_named(database))] if needs_database else []
         return self._probes[database]
 
     def _run_slot(self, round_number: int, turn: Turn, options: TestOptions, progress: ScheduleProgress) -> Slot:
@@ -169,7 +178,7 @@ class Conductor:
         page_class = self._page_classes[turn.condition.user_class]
         user_class = self._context.environment.user_classes_by_name[page_class.name]
         users = turn.condition.load.users if turn.condition.load else 0
-        database = database_of_variant(turn.condition.variant)
+        database = database_of(turn.condition.variant, options.sides)
         probes = self._probes_of(database)
         slot = Slot(len(self.slots), round_number, turn.condition, 0.0, bare=turn.bare)
         about = {
@@ -177,7 +186,7 @@ class Conductor:
             **{"variant": turn.condition.variant, "arrivals": _arrivals(turn), "user_class": page_class.name},
             **{"bare": turn.bare, "drain_timeout_s": options.drain_timeout},
         }
-        processes.begin_slot(slot.number)
+        processes.begin_slot(slot.number, side_of_variant(turn.condition.variant))
         processes.ask(PARK, about)
         self._reset_pages(database, page_class)
         processes.have_users(users, user_class)

@@ -23,23 +23,31 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import configure_mappers
 
+from dbkit.analysis.baseline import Baseline
 from dbkit.analysis.condition import Variant, variants
 from dbkit.analysis.plan import Schedule
 from dbkit.database.application import database_of
 from dbkit.database.engines import DIRECT, find_database, named_database
 from dbkit.database.relay import Relays
 from dbkit.database.server import ServerInfo, check_server
+from dbkit.database.settings import Pooler
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.load import verification
 from dbkit.load.arrivals import ArrivalStream
-from dbkit.load.gate import NO_SLOT, Gate
+from dbkit.load.connections import Demand, check_connections, warn_once
+from dbkit.load.gate import Gate
 from dbkit.load.options import TestOptions, database_of_variant
 from dbkit.load.outbox import Outbox
 from dbkit.load.page_class import KeysOfWorkloads, PageClass, is_page_class, page_classes, request_names
+from dbkit.load.page_limits import PageLimit
+from dbkit.load.places import Places
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
+from dbkit.load.sides import process_number
 from dbkit.load.slot_setup import SlotSetup
+from dbkit.load.starvation import StarvationWatch
+from dbkit.load.window import Window
 from dbkit.workload import PageCheck, Workload
 
 USERS_OF_TEST = "users_of_test"
@@ -92,6 +100,8 @@ class LoadContext:
         self.recorder = Recorder()
         self.relays = Relays()
         """What makes the server farther away for the pages of this process."""
+        self.sides: dict[str, str] = {}
+        """To which of two revisions each worker belongs, by its Locust id, in their master."""
         self.conduct: Callable[[Schedule, TestOptions], None] | None = None
         """Runs a schedule, in a process that may: see `dbkit.load.conductor`."""
         self.checked = Event()
@@ -101,10 +111,16 @@ class LoadContext:
         self.written.set()
         # out of the options before anything is sent or shown; a master's would also overwrite its workers'
         self._url: DatabaseUrl | None = vars(self.options).pop("database_url", None)
+        self.baseline: Baseline | None = None
+        """The earlier run beside which tests of this process are seen."""
+        self.pooler_warnings: list[str] = []
+        """What is known before a test of how it fits the pooler that it reads through."""
         self._verified: verification.Verified = {}
         self._checked: set[tuple[str, Hashable]] = set()
         """The classes whose engines and pages have been checked: their names, with the settings that bear on it."""
         self._test: LoadTest | None = None
+        self._watches: tuple[PageLimit | StarvationWatch, ...] = ()
+        """They look at pages in flight while a test runs."""
         self._slot: tuple[str | None, Variant] = (None, ())
         """The key of the condition that is run, and its variant."""
         _contexts[environment] = self
@@ -132,7 +148,7 @@ class LoadContext:
         options = self.test.options
         if options.arrivals and user_class not in self.test.arrivals:
             runner: Any = self.environment.runner
-            seed = f"{options.seed}/{runner.worker_index}/{user_class}/arrivals"
+            seed = f"{options.seed}/{process_number(runner)}/{user_class}/arrivals"
             self.test.arrivals[user_class] = ArrivalStream(options.arrivals_to_compare[0], seed)
         return self.test.arrivals.get(user_class)
 
@@ -169,22 +185,29 @@ class LoadContext:
     def database(self) -> DatabaseUrl:
         """The database that this process was given, else that of the application's engines, else the embedded one.
 
-        Raises DbkitError where none is to be had.
+        It is for what is no page, and so through the strictest pooler that pages are read through. Raises DbkitError
+        where none is to be had.
         """
+        return self.database_named(DIRECT)
+
+    def database_named(self, name: str) -> DatabaseUrl:
+        """The database of that name: see `dbkit.database.engines`. Raises DbkitError where none is to be had."""
+        return self._as_given(name).through(TestOptions.read(self.options).strictest_pooler)
+
+    def _as_given(self, name: str) -> DatabaseUrl:
+        if name != DIRECT:
+            return named_database(name)
         if self._url is None:
             engines = [each.engine for each in self._classes if is_page_class(each)]
             given = [each for each in engines if isinstance(each, Engine | AsyncEngine)]
             self._url = database_of(given[0]) if given else find_database()
         return self._url
 
-    def database_named(self, name: str) -> DatabaseUrl:
-        """The database of that name: see `dbkit.database.engines`. Raises DbkitError where none is to be had."""
-        return self.database if name == DIRECT else named_database(name)
-
     @property
     def needs_database(self) -> bool:
         """Whether this process or its children read pages. A master of separate workers may have no database."""
-        return not isinstance(self.environment.runner, MasterRunner) or bool(self._url or self.options.processes)
+        is_alone = bool(self._url or self.options.processes or self.options.sides)
+        return not isinstance(self.environment.runner, MasterRunner) or is_alone
 
     def check(self, options: argparse.Namespace, user_classes: Iterable[type[User]]) -> None:
         """Have classes, their engines and the database checked, and their pages verified, before any user starts.
@@ -201,6 +224,7 @@ class LoadContext:
         for page_class in setups[()].page_classes.values():
             verification.check_arguments(page_class)
         servers: dict[str, ServerInfo] = {}
+        self.pooler_warnings.clear()
         for setup in [setups[()]] if len(setups) == 1 else list(setups.values())[1:]:
             name = database_of_variant(setup.variant)
             if name not in servers:
@@ -215,31 +239,25 @@ class LoadContext:
         name = database_of_variant(setup.variant)
         settings = options.settings
         of_engines = tuple(settings.server_options.items()), settings.round_trip_s > 0
-        with_these = name, options.page_size, options.end, of_engines
+        with_these = name, options.page_size, options.end, of_engines, setup.database.pooler
         unchecked = [each for each in chosen if (each.name, with_these) not in self._checked]
-        resources = Resources(setup.database, settings, self.relays)
+        resources = Resources(setup.database, settings, self.relays, options.page_timeout)
         try:
             for page_class in unchecked:
                 verification.check_database(
                     page_class, resources, setup.database, server.identity, settings.round_trip_s
                 )
-            verification.check_connections(
-                chosen,
-                resources,
-                settings,
-                server.connections_allowed,
-                processes=options.processes or 1,
-                users=self._most_users(options),
-                among=setup.words if options.are_many else "",
-            )
+            warnings = check_connections(setup.database, server, chosen, resources, settings, self._demand(setup))
+            is_forked = isinstance(self.environment.runner, WorkerRunner) and bool(options.processes)
+            warn_once(warnings, self.pooler_warnings, is_quiet=is_forked)
             if unchecked:
                 if name != DIRECT:
                     verification.check_keys(unchecked, setup.database, name, options.page_size)
-                is_forked = isinstance(self.environment.runner, WorkerRunner) and bool(options.processes)
+                is_master = isinstance(self.environment.runner, MasterRunner) and bool(options.sides)
                 self._verified = verification.verify(
                     chosen,
                     resources,
-                    self.options.verify_keys,
+                    0 if is_master else self.options.verify_keys,  # which reads pages of one side alone
                     options.seed,
                     all_classes=not is_forked,
                     known=self._verified,
@@ -250,15 +268,24 @@ class LoadContext:
             resources.close()
 
     def _most_users(self, options: TestOptions) -> int | None:
-        """How many users there can be at a time; None where nobody knows."""
+        """How many users' connections there can be at a time; None where nobody knows."""
         if options.loads or options.max_users or self.options.headless:
-            return options.most_users
+            return options.most_users * (2 if options.sides else 1)  # one side's stay open in the other's slots
         return None
+
+    def _demand(self, setup: SlotSetup) -> Demand:
+        options = setup.options
+        # as far as this process knows
+        of_sides = options.sides and isinstance(self.environment.runner, MasterRunner)
+        processes = int(self.options.expect_workers) if of_sides else options.processes or 1
+        in_rounds = self.environment.shape_class is not None
+        return Demand(processes, self._most_users(options), in_rounds, setup.words if options.are_many else "")
 
     def _setups(self, options: TestOptions, user_classes: Iterable[type[User]]) -> dict[Variant, SlotSetup]:
         """What users read with without a variant, and in each. Raises DbkitError where keys cannot be found."""
         user_classes = list(user_classes)
-        keys = KeysOfWorkloads(self.database if self.needs_database else None)
+        database = self._as_given(DIRECT).through(options.strictest_pooler) if self.needs_database else None
+        keys = KeysOfWorkloads(database)
         checks: dict[Workload, PageCheck] = {}
         setups = {}
         for variant in dict.fromkeys(((), *variants(options.variations))):
@@ -268,9 +295,14 @@ class LoadContext:
                 variant=variant,
                 options=changed,
                 page_classes=self._page_classes(user_classes, changed, keys, checks),
-                database=self.database_named(database_of_variant(variant)) if self.needs_database else None,
+                database=self._database_of(variant, changed.pooler) if self.needs_database else None,
             )
         return setups
+
+    def _database_of(self, variant: Variant, pooler: Pooler) -> DatabaseUrl:
+        """The database of a variant; a pooler that varies goes before what the URL says."""
+        database = self._as_given(database_of_variant(variant))
+        return replace(database, pooler=pooler) if "pooler" in dict(variant) else database.through(pooler)
 
     def page_classes_without_keys(
         self, options: TestOptions, user_classes: Iterable[type[User]]
@@ -320,7 +352,13 @@ class LoadContext:
             # what is wrong with models fails each page, in its own words
             with suppress(Exception):
                 configure_mappers()
-            test.resources = Resources(self.database, test.options.settings, self.relays)
+            places = test.options.max_in_flight
+            self.gate.places = Places(places) if places else None
+            timeout_s = test.options.page_timeout
+            test.resources = Resources(self.database, test.options.settings, self.relays, timeout_s)
+            self._watches = PageLimit(self.gate, timeout_s), StarvationWatch(self.gate, self.recorder.starved.note)
+            for watch in self._watches:
+                watch.start()
             self.outbox.open()
 
     def reset_figures(self) -> None:
@@ -333,6 +371,8 @@ class LoadContext:
         """Note when the test was stopped; Locust stops one also where none has begun."""
         if self._test is not None:
             self._test.ended_at_s = time.perf_counter()
+            if self.gate.window.slot is None:
+                self.gate.window.measured_until_at_s = self._test.ended_at_s
             for arrivals in self._test.arrivals.values():
                 arrivals.close(self._test.ended_at_s)
 
@@ -340,14 +380,17 @@ class LoadContext:
         """Close what the test had open. Its users are gone."""
         if self._test is not None:
             for user_class, arrivals in self._test.arrivals.items():
-                self.recorder.add_not_begun(NO_SLOT, arrivals.drop(), user_class)
+                self.recorder.add_not_begun(Window(None), arrivals.drop(), user_class)
             self._test.arrivals.clear()
+        watches, self._watches = self._watches, ()
+        for watch in watches:
+            watch.stop()
         self.outbox.close()
         if self._test is not None and self._test.resources is not None:
             resources, self._test.resources = self._test.resources, None
             # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
             gevent.spawn(resources.close).get()
-        self.gate.open(NO_SLOT)
+        self.gate.open(Window(None))
 
 
 def context_of(environment: Environment) -> LoadContext:

@@ -7,68 +7,36 @@ schedule the gate stays open, and pages are in no slot. When to open and close i
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import gevent
 from gevent.event import Event
 
-from dbkit.load.arrivals import ArrivalStream
-
-if TYPE_CHECKING:
-    from dbkit.load.stint import BareStint, Stint
+from dbkit.load.page import Page
+from dbkit.load.places import Places, Taker
+from dbkit.load.window import Window
 
 POLL_S = 0.005
 
 
-class Window:
-    """A slot as one process sees it, by `time.perf_counter`: when its warm-up ended, and when its gate closed.
+class Passing(Taker, Protocol):
+    """What the gate knows of a stint."""
 
-    A page belongs to the window in which it was asked for, and knows it from then on.
-    """
+    in_flight: object | None
+    """The page that has been asked for and has not come back."""
+    break_off: Callable[[Page], object]
+    """Ends that page, as it takes too long."""
 
-    __slots__ = ("arrivals", "bare", "bare_stints", "condition", "measured_from_at_s", "measured_until_at_s", "slot")
+    @property
+    def reader(self) -> object:
+        """Its user."""
 
-    def __init__(
-        self,
-        slot: int | None,
-        condition: str | None = None,
-        *,
-        bare: bool = False,
-        arrivals: ArrivalStream | None = None,
-    ) -> None:
-        self.slot = slot
-        """The slot's number in its schedule, from 0; None without a schedule."""
-        self.condition = condition
-        """The key of the condition that is run; None without a schedule."""
-        self.bare = bare
-        """Whether page functions are called bare: see `dbkit.load.stint.BareStint`."""
-        self.bare_stints: list[BareStint] = []
-        self.arrivals = arrivals
-        """The pages that are asked for in an open loop; None in a closed one, and without a schedule."""
-        self.measured_from_at_s = -math.inf if slot is None else math.inf
-        self.measured_until_at_s = math.inf
-
-    def measures(self, asked_at_s: float) -> bool:
-        """Whether a page that was asked for at that time counts, or belongs to the warm-up."""
-        return asked_at_s >= self.measured_from_at_s
-
-    def share(self, began_at_s: float, ended_at_s: float) -> float:
-        """The share, 0 to 1, of this time of a page that lies in the measured part of its slot; 1 without a schedule.
-
-        Pages a second are the sum of these divided by the measured time. Whole pages would do for fast ones; slow ones
-        begin together when the gate opens, and as many complete pages would fit in each slot whatever their speed.
-        """
-        if self.slot is None:
-            return 1.0
-        inside_s = min(ended_at_s, self.measured_until_at_s) - max(began_at_s, self.measured_from_at_s)
-        return max(inside_s, 0.0) / max(ended_at_s - began_at_s, 1e-9)
-
-
-NO_SLOT = Window(None)
+    @property
+    def page_in_flight(self) -> Page | None:
+        """The same where it has begun to be a page, and is not bare."""
 
 
 class Gate:
@@ -78,9 +46,13 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.window = NO_SLOT
+        self.window = Window(None)
         self.closed = False
-        self.stints: set[Stint] = set()
+        self.is_drained = False
+        """Whether pages of the window have been waited for since it closed."""
+        self.places: Places | None = None
+        """Those that pages take, where there is a limit; set for each test."""
+        self.stints: set[Passing] = set()
         """Those that are being read, each with one page in flight at most."""
         self._open = Event()
         self._open.set()
@@ -90,7 +62,7 @@ class Gate:
         self._open.wait()
 
     @contextmanager
-    def passing(self, stint: Stint) -> Iterator[None]:
+    def passing(self, stint: Passing) -> Iterator[None]:
         """Have a `stint` known while it is read."""
         self.stints.add(stint)
         try:
@@ -98,10 +70,23 @@ class Gate:
         finally:
             self.stints.discard(stint)
 
+    def in_progress(self) -> Iterator[tuple[Passing, Page]]:
+        """The stints whose page is being read now, each with that page; bare pages are left out."""
+        for stint in tuple(self.stints):
+            page = stint.page_in_flight
+            if page is not None and page.cost.in_progress:
+                yield stint, page
+
+    def in_line(self) -> Iterator[tuple[Passing, float]]:
+        """The stints that wait for a place for their page, each with when that began."""
+        for stint in tuple(self.stints):
+            if self.places is not None and (since_s := self.places.waits_since_s(stint)) is not None:
+                yield stint, since_s
+
     def open(self, window: Window) -> None:
         """Let pages be read, counting in `window`."""
         self.window = window
-        self.closed = False
+        self.closed = self.is_drained = False
         self._open.set()
 
     def measure(self) -> None:
@@ -119,10 +104,14 @@ class Gate:
         self._open.clear()
 
     def drain(self, timeout_s: float) -> None:
-        """Wait until no page is in flight or waits to be begun, for `timeout_s` seconds at the most."""
+        """Wait until no page is in flight or waits to be begun, for `timeout_s` seconds at the most.
+
+        Pages that are there then have had their time: `is_drained`.
+        """
         until_at_s = time.perf_counter() + timeout_s
         while self._is_busy() and time.perf_counter() < until_at_s:
             gevent.sleep(POLL_S)
+        self.is_drained = True
 
     def _is_busy(self) -> bool:
         # in this order: a stint is in flight before it takes a page that waits

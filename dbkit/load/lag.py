@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import gevent
 
+from dbkit.load.native import close
 from dbkit.measure.probes import Figures
 
 SAMPLE_S = 0.02
@@ -79,8 +80,8 @@ class Echo:
         try:
             yield echo
         finally:
-            os.close(echo.reading_end)
-            os.close(echo._writing_end)
+            close(echo.reading_end)
+            close(echo._writing_end)
 
 
 class LagProbe:

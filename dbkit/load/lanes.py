@@ -8,6 +8,7 @@ For what a stint reads, and when, see `dbkit.load.stint`; for how Locust gets fi
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -19,15 +20,18 @@ import gevent
 from gevent import GreenletExit
 from gevent.event import Event
 from gevent.socket import wait_read
-from sqlalchemy import Connection, Engine, Pool, QueuePool
+from sqlalchemy import Connection, Engine, Pool, QueuePool, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.database.application import pool_keeps
+from dbkit.database.meter import cut_connection, cut_connection_of
 from dbkit.database.settings import SessionClose
 from dbkit.load.alarms import Alarm, Alarms
 from dbkit.load.lag import SAMPLE_S, Echo, LagMeter
 from dbkit.load.loop_thread import LoopThread, LoopThreadError
+from dbkit.load.page import Page, PageTimeout
 from dbkit.load.page_class import PageSource
+from dbkit.load.page_limits import CUT_AFTER_S, is_to_be_cut
 from dbkit.load.signals import EndedBySignal
 from dbkit.load.stint import Stint
 from dbkit.paging import read_page, read_page_async
@@ -35,6 +39,8 @@ from dbkit.workload import Key
 
 HAND_BACK_TIMEOUT_S = 10
 """How long users who are gone may take to hand their connections back."""
+CLOSE_TIMEOUT_S = 2
+"""How long closing the connections of an async engine may take, before they are cut."""
 POLL_S = 0.005
 
 
@@ -60,9 +66,9 @@ class Lane(Protocol):
 
 def is_of_page(error: BaseException) -> bool:
     """Whether it is a page that has failed; else its user was stopped, or a signal ends the process."""
-    if isinstance(error, SystemExit):  # an application may end itself
-        return not isinstance(error, EndedBySignal)
-    return not isinstance(error, gevent.GreenletExit | gevent.Timeout | KeyboardInterrupt)
+    if isinstance(error, KeyboardInterrupt):  # or Ctrl-C, where that is Python's own: in `dbkit try`
+        return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return not isinstance(error, gevent.GreenletExit | gevent.Timeout | EndedBySignal)
 
 
 def read_sync(engine: Engine, source: PageSource, key: Key) -> Any:
@@ -118,7 +124,12 @@ def open_all(connect: Callable[[], Connection], count: int) -> None:
         except Exception as error:
             errors.append(error)
 
-    gevent.joinall([gevent.spawn(open_one) for _ in range(count)])
+    opening = [gevent.spawn(open_one) for _ in range(count)]
+    try:
+        gevent.joinall(opening)
+    except BaseException:  # the test is stopped
+        gevent.killall(opening, block=False)
+        raise
     for connection in opened:
         connection.close()
     if errors:
@@ -141,7 +152,16 @@ class GreenletLane:
 
     def read_pages(self, stint: Stint) -> None:
         woken = Event()
-        stint.wake = woken.set
+        reader: Any = gevent.getcurrent()
+
+        def break_off(page: Page) -> None:
+            if page.broken_off_at_s is None:
+                page.broken_off_at_s = perf_counter()
+                reader.throw(PageTimeout)
+            else:  # its function has kept that to itself
+                cut_connection_of(self._engine, page.cost)
+
+        stint.wake, stint.break_off = woken.set, break_off
 
         def think(seconds: float) -> None:
             if not seconds:
@@ -203,7 +223,12 @@ class LoopLane:
         return self._loop_thread.run(partial(self._read, source, key))
 
     def read_pages(self, stint: Stint) -> None:
-        self._loop_thread.run(partial(self._read_pages, stint))
+        try:
+            self._loop_thread.run(partial(self._read_pages, stint))
+        except BaseException:
+            if (page := stint.page_in_flight) is not None:  # which its task now breaks off
+                self._loop_thread.call_later(CUT_AFTER_S, partial(self._cut, page))
+            raise
 
     def open_connections(self, count: int) -> None:
         count = connections_to_open(self._engine.pool, count)
@@ -217,7 +242,14 @@ class LoopLane:
         """Close the connections, in the loop: with the thread, which all async stacks share."""
         if self._alarms is not None:
             self._alarms.close()
-        await self._engine.dispose()
+        pool, closing = self._engine.sync_engine.pool, []
+        event.listen(pool, "close", lambda dbapi_connection, record: closing.append(dbapi_connection))
+        disposing = asyncio.ensure_future(self._engine.dispose())
+        await asyncio.wait([disposing], timeout=CLOSE_TIMEOUT_S)
+        while not disposing.done() and closing:  # asyncpg waits for an answer to its good-bye
+            cut_connection(self._engine, closing[-1])
+            await asyncio.wait([disposing], timeout=POLL_S)
+        await disposing
 
     async def _read_pages(self, stint: Stint) -> None:
         this_task: Any = asyncio.current_task()
@@ -225,6 +257,7 @@ class LoopLane:
             self._alarms = Alarms.where_there_are_any(_watch_in_loop)
         thinking = _Thinking(self._loop_thread, self._alarms)
         stint.wake = thinking.wake_soon
+        stint.break_off = lambda page: self._loop_thread.call_soon(partial(self._break_off, stint, page, this_task))
         pause_s = stint.first_pause_s()
         while True:
             while pause_s is not None:
@@ -236,12 +269,29 @@ class LoopLane:
                 with page.cost:
                     page.rendered = await self._read(page.source, page.key)
             except BaseException as error:
-                if isinstance(error, GeneratorExit) or this_task.cancelling() or not is_of_page(error):
+                is_killed = this_task.cancelling() > (page.broken_off_at_s is not None)
+                if isinstance(error, GeneratorExit) or is_killed or not is_of_page(error):
                     raise
                 page.error = error
+            if page.broken_off_at_s is not None:
+                this_task.uncancel()
             stint.put(page)
             pause_s = stint.pause_s(page)
             del page  # thousands of users may sleep now
+
+    def _break_off(self, stint: Stint, page: Page, task: asyncio.Task[Any]) -> None:
+        if stint.in_flight is not page:
+            return
+        if page.broken_off_at_s is not None:
+            if is_to_be_cut(page, perf_counter()):  # the loop may be behind with what it was asked for
+                self._cut(page)
+        elif not task.cancelling():  # a second cancellation would break off the driver's cancelling of its query
+            page.broken_off_at_s = perf_counter()
+            task.cancel()
+
+    def _cut(self, page: Page) -> None:
+        if page.cost.in_progress:
+            cut_connection_of(self._engine, page.cost)
 
     async def _read(self, source: PageSource, key: Key) -> Any:
         return await read_page_async(

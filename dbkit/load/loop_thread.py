@@ -28,7 +28,7 @@ CANCEL_TIMEOUT_S = 10
 """How long `stop` waits for cancelled calls to end; their drivers give up after a few seconds themselves."""
 
 LAST_TIMEOUT_S = 1
-"""How long it then waits for other tasks."""
+"""How long it then waits for other tasks, and for generators of pages to close."""
 
 
 class LoopThreadError(RuntimeError):
@@ -67,6 +67,11 @@ class LoopThread:
         """Have the loop call `function` soon, and do not wait for it; from any thread."""
         self._loop.call_soon_threadsafe(function)
 
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Have the loop call `function` after so many seconds, if it still runs, and do not wait for it."""
+        with suppress(RuntimeError):  # it has been closed
+            self._loop.call_soon_threadsafe(self._loop.call_later, seconds, function)
+
     def stop(self, clean_up: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """Cancel what still runs, wait for it, run `clean_up()` in the loop, and wait for the thread to end.
 
@@ -78,6 +83,7 @@ class LoopThread:
         self._stopping = True
         try:
             self._call(self._cancel_all)
+            self._call(self._close_generators)  # before, as they may have connections to hand back
             if clean_up is not None:
                 self._call(clean_up)
         finally:
@@ -108,7 +114,6 @@ class LoopThread:
                 # asyncio lets these end the loop, too, where a task raises them; who awaits the task gets them as well
                 with suppress(SystemExit, KeyboardInterrupt):
                     self._loop.run_forever()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
         finally:
             self._ended.release()
@@ -152,6 +157,14 @@ class LoopThread:
                 for task in forgotten:
                     task.cancel()
                 await asyncio.wait(forgotten, timeout=LAST_TIMEOUT_S)
+
+    async def _close_generators(self) -> None:
+        """Close the asynchronous generators that pages have left open, as far as they do so in time."""
+        closing = asyncio.ensure_future(self._loop.shutdown_asyncgens())
+        _, left = await asyncio.wait([closing], timeout=LAST_TIMEOUT_S)
+        if left:
+            closing.cancel()
+            await asyncio.wait([closing], timeout=LAST_TIMEOUT_S)
 
 
 class _NativeThreads(ThreadPoolExecutor):

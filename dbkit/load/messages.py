@@ -21,6 +21,9 @@ ENOUGH = "dbkit_slot_enough"
 CLOSED = "dbkit_slot_closed"
 """To the conductor: nothing is in flight any more, and the report was sent before this."""
 
+SIDE = "dbkit_side"
+"""To the master: which of two revisions a worker reads the pages of."""
+
 SEND_LAST_REPORT = "dbkit_last_report"
 """To the workers: the test has ended; send what is still to be reported."""
 LAST_REPORT_SENT = "dbkit_last_report_sent"

@@ -13,11 +13,13 @@ from typing import Any
 
 from locust.argument_parser import LocustArgumentParser
 
-from dbkit.analysis.condition import Arrivals, Load, Spacing, Users, Variant, Variation
+from dbkit.analysis.condition import Arrivals, Load, Spacing, Users, Variant, Variation, variants
+from dbkit.analysis.revisions import REVISION
 from dbkit.cli import options
+from dbkit.cli.values import read_sides
 from dbkit.cli.variations import read_ladder, read_rates
 from dbkit.database.engines import DIRECT
-from dbkit.database.settings import Jit, PageEnd, PoolClass, SessionClose, Settings, Switch
+from dbkit.database.settings import POOLERS, Jit, PageEnd, PoolClass, Pooler, SessionClose, Settings, Switch
 
 REPORTED_OPTIONS = (
     "num_users",
@@ -60,12 +62,16 @@ class TestOptions:
     pool_size: int
     max_overflow: int
     pool_timeout: float
+    connect_timeout: int
     statement_timeout: float
+    tcp_keepalive: float
+    tcp_user_timeout: float
     end: PageEnd
     session_close: SessionClose
     pool_class: PoolClass
     pre_ping: Switch
     jit: Jit
+    pooler: Pooler
     round_trip: float
     loads: str
     """See `loads_to_compare`."""
@@ -79,11 +85,16 @@ class TestOptions:
     """A limit to search for, or nothing."""
     max_users: int
     max_arrivals: int
+    sides: str
+    """See `variations`."""
     rounds: int
+    """`dbkit.cli.values.AUTO` for as many as it takes."""
     slot_time: float
     max_slot_time: float
     warm_up: float
     drain_timeout: float
+    page_timeout: float
+    max_in_flight: int
     calibrate: bool
     reference: str
 
@@ -114,22 +125,30 @@ class TestOptions:
     @property
     def are_many(self) -> bool:
         """Whether conditions differ in more than their classes."""
-        return bool(self.loads or self.arrivals or self.vary or self.limit)
+        return bool(self.loads or self.arrivals or self.vary or self.limit or self.sides)
 
     @property
     def variations(self) -> tuple[Variation, ...]:
-        """The settings that vary."""
-        return options.read_variations_of(self.vary)
+        """The settings that vary; in a before and after the revision is one of them."""
+        sides = read_sides(self.sides)
+        return (*((Variation(REVISION, sides),) if sides else ()), *options.read_variations_of(self.vary))
 
     def of_variant(self, variant: Variant) -> TestOptions:
         """The options in a slot of that variant."""
-        values = {name.replace("-", "_"): options.VARYING[name](text) for name, text in variant if name != DATABASE}
+        of_options = [(name, text) for name, text in variant if name in options.VARYING and name != DATABASE]
+        values = {name.replace("-", "_"): options.VARYING[name](text) for name, text in of_options}
         return replace(self, **values)
 
     @property
     def settings(self) -> Settings:
         """How its pages use the database."""
         return options.read_settings(self)
+
+    @property
+    def strictest_pooler(self) -> Pooler:
+        """The pooler that allows least, of those that vary: for what is no page."""
+        varied = [self.of_variant(variant).pooler for variant in variants(self.variations)]
+        return max(self.pooler, *varied, key=POOLERS.index)
 
     def reported(self) -> dict[str, Any]:
         """The values of `REPORTED_OPTIONS`, by name."""

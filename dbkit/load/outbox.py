@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import gevent
 from gevent.pool import Group
@@ -16,16 +16,22 @@ from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 
 from dbkit.load.failures import PageFailure
-from dbkit.load.stint import Page
+from dbkit.load.page import CutOff, Page
 from dbkit.workload import page_bytes, plain_key
-
-if TYPE_CHECKING:
-    from dbkit.load.users import PageUser
 
 BATCH_S = 0.02
 """How long a finished page may wait. Shorter, and the hub takes the interpreter from the lanes more often."""
 ROOM = 200
 """With more pages than this waiting, the hub does not keep up."""
+
+
+class Asker(Protocol):
+    """What a page's user is asked for when the page has come back."""
+
+    stack: str
+
+    def end_by(self, ending: BaseException) -> None:
+        """A listener of `request` ends the user, or the test, as Locust lets it."""
 
 
 class Outbox:
@@ -82,7 +88,7 @@ class Outbox:
                 self._hand_over(self._pages.popleft())
 
     def _hand_over(self, page: Page) -> None:
-        user: PageUser = page.reader
+        user: Asker = page.reader
         length = 0
         failure = None if page.error is None else PageFailure.of(page.error)
         if failure is None:
@@ -100,7 +106,7 @@ class Outbox:
             pass  # a user that reads page after page has no other task to go to
 
     def _tell(self, page: Page, failure: PageFailure | None, length: int) -> None:
-        user: PageUser = page.reader
+        user: Asker = page.reader
         cost = page.cost
         self._environment.events.request.fire(
             request_type=user.stack,
@@ -117,7 +123,9 @@ class Outbox:
                 "measured": page.measured,
                 "measured_share": page.measured_share,
                 "think_ms": page.think_ms,
+                "backed_off_ms": page.backed_off_ms,
                 **({} if page.late is None else {"late": page.late}),
+                **({"cut_off": True} if isinstance(page.error, CutOff) else {}),
                 **cost.as_dict(),
             },
         )

@@ -32,6 +32,7 @@ def page_users(
     end: PageEnd | None = None,
     writes: bool | None = None,
     reset: Any = None,
+    checks: Any = (),
     prefix: str = "",
     **strategies: PageFunction,
 ) -> list[type[PageUser]]:
@@ -62,6 +63,7 @@ def page_users(
                 "end": end,
                 "writes": writes,
                 "reset": reset,
+                "checks": checks,
             }
             base = _BASES[stack.concurrency] if stack else PageUser
             user_class = type(class_name, (base,), attributes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,22 +17,32 @@ import gevent
 from locust import User
 from locust.runners import MasterRunner
 
+from dbkit.errors import DbkitError
 from dbkit.load.messages import CLOSED, CONNECTED, ENOUGH
 from dbkit.load.schedules import USERS_A_SECOND
+from dbkit.load.sides import give_users_to
 
 logger = logging.getLogger(__name__)
 
 USERS_TIMEOUT_S = 60
 """How long all of a slot's users may take to be there, or to be gone."""
+SIDES_TIMEOUT_S = 60
+"""How long a worker may take to say to which of two revisions it belongs."""
 POLL_S = 0.005
 
 
 class Processes:
     """The processes that read pages in a test."""
 
-    def __init__(self, runner: Any) -> None:
+    def __init__(self, runner: Any, sides: Mapping[str, str]) -> None:
         self._runner = runner
         self._slot: int | None = None
+        self._sides = sides
+        """To which side each belongs, by its Locust id; none but in a before and after."""
+        self._at_first: Counter[str] = Counter()
+        """How many each side had when the test began."""
+        self._side: str | None = None
+        """The side whose slot it is; None where all take part."""
         self.answers: dict[str, set[str]] = {CONNECTED: set(), ENOUGH: set(), CLOSED: set()}
         """The processes that have given each answer in the present slot, by their Locust ids."""
         for message, answered in self.answers.items():
@@ -42,23 +53,51 @@ class Processes:
         """Whether at least one is connected."""
         return bool(self._runner.worker_count)
 
+    def wait_for_sides(self) -> None:
+        """Wait until each that is connected has said to which of two revisions it belongs."""
+        self._wait("the sides", lambda: self._sides.keys() >= self._there, SIDES_TIMEOUT_S)
+        self._at_first = Counter(self._sides.get(client_id, "") for client_id in self._there)
+
     @property
     def reading(self) -> set[str]:
-        """Those that read pages now."""
+        """Those that read pages now; of one side, where two revisions are compared."""
         if isinstance(self._runner, MasterRunner):
             clients = self._runner.clients
-            return {client.id for client in clients.spawning + clients.running}
+            reading = {client.id for client in clients.spawning + clients.running}
+            return reading if self._side is None else reading & self._of_side(self._side)
         return {self._runner.client_id}
 
-    def begin_slot(self, number: int) -> None:
-        """Forget the answers of the last slot."""
-        self._slot = number
+    def begin_slot(self, number: int, side: str | None = None) -> None:
+        """Forget the answers of the last slot; let those of a `side` alone take part in this one.
+
+        Raises DbkitError where one of these has gone: fewer would read less.
+        """
+        self._slot, self._side = number, side
         for answered in self.answers.values():
             answered.clear()
+        if side is not None:
+            workers = self._of_side(side)
+            if len(workers) < max(self._at_first[side], 1):
+                raise DbkitError(f"a load process of {side} is there no more; the run ends here")
+            give_users_to(self._runner, workers)
 
     def ask(self, message: str, about: Mapping[str, Any] | None = None) -> None:
         """Send a message to each of them."""
-        self._runner.send_message(message, about)
+        if self._side is None:
+            self._runner.send_message(message, about)
+        else:
+            for client_id in self._of_side(self._side):
+                self._runner.send_message(message, about, client_id)
+
+    def _of_side(self, side: str) -> set[str]:
+        """The workers of a side that are there."""
+        return {client_id for client_id in self._there if self._sides.get(client_id) == side}
+
+    @property
+    def _there(self) -> set[str]:
+        """The workers that are connected to a master."""
+        clients = self._runner.clients
+        return {client.id for client in clients.ready + clients.spawning + clients.running}
 
     def have_users(self, count: int, user_class: type[User]) -> None:
         """Have so many users of a class in all, and wait until they are there."""

@@ -10,12 +10,18 @@ from typing import NamedTuple
 
 import asyncpg
 import psycopg
-import psycopg.errors
 import sqlalchemy.exc
 
 from dbkit.errors import PLACEHOLDER, without_secrets
+from dbkit.load.connection_reasons import connection_reason, sqlstate_name
 from dbkit.workload import WrongPage
 
+QUERY_CANCELED = "57014"
+PROTOCOL_VIOLATION = "08P01"
+"""What PgBouncer says with all that it refuses."""
+READ_ONLY = "25006"
+"""SQLSTATE of what writes where that is not allowed."""
+READ_ONLY_WORDS = "for a page to write, its class needs writes = True"
 READ_CHARACTERS = 500
 """How much of an error's words is looked at."""
 _SQL = re.compile(r"\[(?:SQL|parameters): |\(Background on this error|Original exception was: ")
@@ -62,8 +68,11 @@ def reason_of(error: BaseException) -> Reason:
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return Reason("PoolTimeout", "no connection became free within the pool timeout")
     origin = error.orig if isinstance(error, sqlalchemy.exc.StatementError) and error.orig is not None else error
+    if (of_connection := connection_reason(_of_driver(origin))) is not None:
+        kind, words = of_connection
+        return Reason(kind, without_secrets(words))
     if isinstance(sqlstate := getattr(origin, "sqlstate", None), str):
-        return Reason(f"{sqlstate} {_sqlstate_name(sqlstate)}", "")
+        return Reason(sqlstate_name(sqlstate), _server_words(sqlstate, origin))
     if isinstance(origin, psycopg.OperationalError):
         return Reason(_name(origin), "the connection failed or was lost")
     # what a driver says, or SQLAlchemy of a statement, may show a parameter
@@ -104,8 +113,16 @@ def _name(error: BaseException) -> str:
     return without_secrets(type(error).__name__)
 
 
-def _sqlstate_name(sqlstate: str) -> str:
-    try:
-        return psycopg.errors.lookup(sqlstate).__name__
-    except KeyError:
-        return "(no name known)"
+def _of_driver(origin: BaseException) -> BaseException:
+    """asyncpg's error, where SQLAlchemy has put one of its own in its place."""
+    return origin.__cause__ if isinstance(origin.__cause__, asyncpg.PostgresError | asyncpg.InterfaceError) else origin
+
+
+def _server_words(sqlstate: str, origin: BaseException) -> str:
+    """What says more than the SQLSTATE, and has no values: which limit it was, what to add, what a pooler says."""
+    if sqlstate == READ_ONLY:
+        return READ_ONLY_WORDS
+    line = _words(origin).partition("\n")[0]
+    if sqlstate == QUERY_CANCELED:
+        return "statement timeout" if line.endswith("statement timeout") else ""
+    return line if sqlstate == PROTOCOL_VIOLATION else ""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from dbkit.analysis.slot import ProcessSlot, Slot
 from dbkit.load.failures import Failures
-from dbkit.load.gate import Window
-from dbkit.load.stint import Page
+from dbkit.load.starvation import Starved
+from dbkit.load.window import Window
 from dbkit.measure.tally import Tally
 from dbkit.measure.timeline import Timeline
 
@@ -42,6 +42,10 @@ class Recorder:
     """The pages that are in no slot."""
     failures: Failures = field(default_factory=Failures)
     """Why pages failed, in whichever slot."""
+    starved: Starved = field(default_factory=Starved)
+    """Who has waited for a page for long."""
+    lost_processes: int = 0
+    """How many processes did not send their last report in the present test."""
     merged_at_s: float | None = None
     """When another process's records were last added, by `time.perf_counter`."""
 
@@ -65,10 +69,6 @@ class Recorder:
         if exception is not None:
             self.failures.add(key.condition, context["user_class"], exception)
 
-    def add_unfinished(self, user_class: str, page: Page) -> None:
-        """Count a page that was cut off."""
-        self.tallies[Key(page.window.condition or user_class, page.window.slot, page.measured)].unfinished += 1
-
     def add_not_begun(self, window: Window, asked_at_s: Iterable[float], user_class: str = "") -> None:
         """Count pages that were asked for in an open loop and never begun, by when that was.
 
@@ -89,18 +89,20 @@ class Recorder:
             ],
             "timeline": self.timeline.take_message(),
             "failures": self.failures.take_message(),
+            "starved": self.starved.take_message(),
         }
         self._clear_figures()
         return message
 
-    def merge_message(self, message: Mapping[str, Any]) -> None:
-        """Add what another process has recorded."""
+    def merge_message(self, message: Mapping[str, Any], client_id: str) -> None:
+        """Add what another process has recorded, which has this Locust id."""
         for key, tally in message["tallies"]:
             self.tallies[Key(*key)].merge(Tally.from_message(tally))
         for slot, client_id, process_slot in message["process_slots"]:
             self.process_slots[slot][client_id] = ProcessSlot(**process_slot)
         self.timeline.merge_message(message["timeline"])
         self.failures.merge_message(message["failures"])
+        self.starved.merge_message(message["starved"], client_id)
         self.merged_at_s = time.perf_counter()
 
     def fill(self, slot: Slot) -> None:
@@ -116,6 +118,8 @@ class Recorder:
         """Forget everything, as at the start of a test."""
         self._clear_figures()
         self.failures.clear()
+        self.starved.clear()
+        self.lost_processes = 0
 
     def _clear_figures(self) -> None:
         self.tallies.clear()

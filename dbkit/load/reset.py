@@ -19,7 +19,7 @@ def reset_pages(database: DatabaseUrl, page_class: PageClass) -> None:
     assert page_class.reset is not None
     try:
         if isinstance(page_class.reset, str):
-            with connect_directly(database) as connection:
+            with connect_directly(database, writes=True) as connection:
                 connection.execute(page_class.reset.encode())
         else:
             engine = make_engine(database, Settings())

@@ -6,7 +6,6 @@ closed when the test stops, or before a slot with other settings. Whose turn it 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections import Counter
@@ -28,12 +27,12 @@ from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.load.lanes import GreenletLane, Lane, LoopLane
 from dbkit.load.loop_thread import LoopThread
+from dbkit.load.native_logs import lock_logs_natively
+from dbkit.load.native_pool import for_native_threads
 from dbkit.load.page_class import PageClass
-from dbkit.load.thread_lane import ThreadLane, for_native_threads
+from dbkit.load.thread_lane import ThreadLane
 
 logger = logging.getLogger(__name__)
-
-CLOSE_TIMEOUT_S = 10
 
 _imported_in = os.getpid()
 
@@ -41,13 +40,15 @@ _imported_in = os.getpid()
 class Resources:
     """Lanes on `database`, made as they are asked for: one, with one pool, for each stack and each engine."""
 
-    def __init__(self, database: DatabaseUrl, settings: Settings, relays: Relays) -> None:
+    def __init__(self, database: DatabaseUrl, settings: Settings, relays: Relays, page_timeout_s: float) -> None:
         self.users_made: Counter[str] = Counter()
         """How many users of each condition this process has made during the test, by its key; without a schedule, of
         each class."""
         self._database = database
         self._settings = settings
         self._relays = relays
+        self.page_timeout_s = page_timeout_s
+        """How long a page may take."""
         # here, as making a lane must not let another user of it run meanwhile
         self._of_pages = relays.to(database, settings.round_trip_s)
         """The database by the URL that pages use."""
@@ -65,7 +66,8 @@ class Resources:
     @staticmethod
     def key_of(page_class: PageClass) -> Hashable:
         """What classes that share a lane have in common."""
-        return page_class.stack, id(page_class.engine), page_class.end == "autocommit"
+        writes = page_class.engine is None and page_class.writes
+        return page_class.stack, id(page_class.engine), page_class.end == "autocommit", writes
 
     def use(self, database: DatabaseUrl, settings: Settings) -> None:
         """Make lanes of these from now on, and close those of others: their pools would hold connections for nothing.
@@ -95,19 +97,21 @@ class Resources:
 
     def _make_lane(self, page_class: PageClass) -> GreenletLane | LoopLane | ThreadLane:
         stack = find_stack(page_class.stack)
+        if stack.concurrency != "greenlets":
+            lock_logs_natively()
         engine = self._make_engine(page_class, stack)
         match stack.concurrency:
             case "greenlets":
                 return GreenletLane(engine)
             case "threads":
-                return ThreadLane(engine)
+                return ThreadLane(engine, self.page_timeout_s)
             case "tasks":
                 if self._loop_thread is None:
                     self._loop_thread = LoopThread()
                 return LoopLane(engine, self._loop_thread, self._settings.close)
 
     def _make_engine(self, page_class: PageClass, stack: Stack) -> Any:
-        settings = replace(self._settings, end=page_class.end)
+        settings = replace(self._settings, end=page_class.end, read_only=not page_class.writes)
         if page_class.engine is None:
             if stack.is_async:
                 return make_async_engine(self._of_pages, settings, stack.name)
@@ -139,12 +143,8 @@ class Resources:
 
 async def _dispose(lanes: Sequence[LoopLane]) -> None:
     """Close the connections of lanes, in their loop."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            for lane in lanes:
-                await lane.dispose()
-    except TimeoutError:
-        logger.warning("the server did not let its connections be closed in %s s; they are left to it", CLOSE_TIMEOUT_S)
+    for lane in lanes:
+        await lane.dispose()
 
 
 def _sync(engine: Engine | AsyncEngine) -> Engine:

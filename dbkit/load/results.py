@@ -12,31 +12,35 @@ from collections.abc import Collection
 from typing import Any
 
 import gevent
-import msgspec
 import psycopg
 from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 from sqlalchemy.exc import SQLAlchemyError
 
+from dbkit.analysis.baseline import notes_beside, outcomes_beside
+from dbkit.analysis.before_after import COMPARED
+from dbkit.analysis.change_words import headline_of_revisions
+from dbkit.analysis.checks import Check
 from dbkit.analysis.comparisons import QUANTITIES
+from dbkit.analysis.judging import judge
 from dbkit.analysis.mixed_run import result_of_mixed_run
-from dbkit.analysis.result import FailureRow, Plan, Result, WorkloadInfo
+from dbkit.analysis.result import FailureRow, Result, WorkloadInfo, empty_result
 from dbkit.analysis.rounds import Rounds, result_of_rounds, take_verdicts
 from dbkit.analysis.search import Search
-from dbkit.database.application import application_engine
+from dbkit.analysis.surviving import surviving
+from dbkit.analysis.warnings import warnings_of_processes
 from dbkit.database.provenance import describe_client, describe_server
 from dbkit.database.server import shortest_round_trip_ms
-from dbkit.database.stacks import find_stack
 from dbkit.database.wakeups import cpu_by_wait_ms
-from dbkit.errors import DbkitError
+from dbkit.errors import pooler_advice
 from dbkit.load import shape
 from dbkit.load.conductor import Conductor
 from dbkit.load.context import LoadContext
-from dbkit.load.loop_thread import LoopThread
-from dbkit.load.page_class import PageClass
+from dbkit.load.explained import plans_of
+from dbkit.load.figure_checks import figure_checks
 from dbkit.load.searches import search_of
+from dbkit.load.sides import read_revisions
 from dbkit.load.workloads import describe_workloads
-from dbkit.plans import PageToExplain, explain_pages
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +66,12 @@ class Results:
         self._context = context
         self._conductor = conductor
         self._rounds: Rounds | None = None
+        self._checks: list[Check] = []
         self._measured_on: dict[str, Any] = {}
         self._due_at_s = 0.0
         self._noting_users: gevent.Greenlet | None = None
         self._most_users = 0
+        self._revisions = read_revisions() if context.options.sides else None
 
     def on_test_start(self, environment: Environment, **_: Any) -> None:
         """Forget the last result; describe what is measured on."""
@@ -74,6 +80,8 @@ class Results:
         self._measured_on = {**describe_client(), "server": self._server(), "options": context.test.options.reported()}
         self._due_at_s = 0.0
         self._most_users = 0
+        chosen, available = environment.user_classes_by_name, environment.available_user_classes
+        self._checks = figure_checks(context.options, chosen, available)
         self._rounds = None
         if isinstance(environment.shape_class, shape.Rounds):
             test = context.test
@@ -133,75 +141,66 @@ class Results:
             self._note_users_once()
 
     def finish(self) -> None:
-        """Make the final result; all pages have been reported."""
-        test = self._context.test
-        if self._rounds is None:
-            result = self._mixed_run(test.ended_at_s, is_final=True)
-        else:
-            result = result_of_rounds(
-                self._conductor.collect(),
-                test.user_classes,
-                end=test.options.end,
-                planned_slots=self._conductor.planned,
-                measured_on=self._describe(),
-                reference=test.options.reference or None,
-                workloads=self._workloads(),
-                variations=test.options.variations,
-                search=self._search(),
-            )
-        self._add_failures(result)
-        result.warnings += _reasons_of_failures(result)
+        """Make the final result; all pages have been reported. What of it cannot be made is `missing` in it."""
+        test, baseline = self._context.test, self._context.baseline
+        result = empty_result()
+        with surviving(result, "the tables"):
+            result = self._mixed_run(test.ended_at_s, is_final=True) if self._rounds is None else self._of_rounds()
+        result.warnings += warnings_of_processes(self._context.recorder.lost_processes)
+        result.warnings += self._context.recorder.starved.warnings()
+        with surviving(result, "why pages failed"):
+            self._add_failures(result)
+            result.warnings += [*self._context.pooler_warnings, *_reasons_of_failures(result)]
+        with surviving(result, "the before and after"):
+            self._add_revisions(result)
+        with surviving(result, "the outcomes of checks"):
+            result.checks = judge(result, self._checks, test.user_classes, baseline)
+        if baseline is not None:
+            with surviving(result, "what is beside the baseline"):
+                result.checks += outcomes_beside(result, baseline)
+                result.warnings += notes_beside(result, baseline)
         self._set(result, finished=True)
+
+    def _of_rounds(self) -> Result:
+        test = self._context.test
+        return result_of_rounds(
+            self._conductor.collect(),
+            test.user_classes,
+            end=test.options.end,
+            planned_slots=self._conductor.planned,
+            measured_on=self._describe(),
+            reference=test.options.reference or None,
+            workloads=self._workloads(),
+            variations=test.options.variations,
+            search=self._search(),
+            quantities=self._quantities,
+            error=self._error,
+        )
 
     def add_plans(self) -> None:
         """Have the statements of every strategy that served a page explained, which may take a while."""
-        result, which = self.result, self._context.options.plans
-        if result is None or not self._context.needs_database or which == "none":
+        result = self.result
+        if result is None or not self._context.needs_database:
             return
-        test = self._context.test
+        classes = self._context.test.page_classes
         served = dict.fromkeys(row.user_class for row in result.strategies if row.pages > row.failures)
-        classes: dict[tuple[str, str], PageClass] = {}
-        for page_class in map(test.page_classes.__getitem__, served):
-            workload, strategy = page_class.workload, page_class.strategy
-            if page_class.writes and which != "all":
-                continue
-            if workload and page_class.keys and page_class.function is not None:
-                known = classes.setdefault((workload.name, strategy), page_class)
-                if known.function != page_class.function:
-                    strategy = f"{strategy} of {page_class.name}"  # another one of the same name
-                    classes[workload.name, strategy] = page_class
-        pages = [self._page_to_explain(*names, page_class) for names, page_class in classes.items()]
-        if pages:
-            logger.info("asking the server for the plans of what each strategy sends")
-            # in a greenlet of its own: on a signal Locust kills the one that is stopping the test
-            result.plans = msgspec.convert(gevent.spawn(self._explain, pages).get(), list[Plan])
-
-    def _page_to_explain(self, workload: str, strategy: str, page_class: PageClass) -> PageToExplain:
-        database, source, stack = self._context.database, page_class.engine, find_stack(page_class.stack)
-        typical, last = page_class.keys[len(page_class.keys) // 2], page_class.keys[-1]
-        return PageToExplain(
-            workload,
-            strategy,
-            page_class.source.function,
-            {"typical": typical} | ({"last": last} if last != typical else {}),
-            engine=None if source is None else lambda: application_engine(source, stack, database, page_class.name),
-            end=page_class.end,
-        )
-
-    def _explain(self, pages: list[PageToExplain]) -> list[dict[str, Any]]:
-        context = self._context
-        loop_thread = LoopThread()
-        try:
-            return explain_pages(context.database, context.test.options.settings, pages, run=loop_thread.run)
-        except (DbkitError, psycopg.Error) as error:
-            logger.warning("no plans: %s", error)
-            return []
-        finally:
-            loop_thread.stop()
+        with surviving(result, "plans"):
+            result.plans = plans_of([classes[name] for name in served], self._context)
 
     def _workloads(self) -> list[WorkloadInfo]:
         test = self._context.test
         return describe_workloads(test.page_classes.values(), test.options, self._context.options.verify_keys)
+
+    @property
+    def _quantities(self) -> Collection[str]:
+        """What conditions are compared by."""
+        return COMPARED if self._context.test.options.sides else QUANTITIES
+
+    @property
+    def _error(self) -> float | None:
+        """The error that the intervals of one quantity may have; None for that of any result."""
+        schedule = self._conductor.schedule
+        return schedule.error() if schedule is not None and schedule.error is not None else None
 
     def _search(self) -> Search | None:
         test = self._context.test
@@ -210,6 +209,11 @@ class Results:
     def _add_failures(self, result: Result) -> None:
         rows = (*result.strategies, *result.slots)
         result.failures = self._context.recorder.failures.rows(rows, self._context.test.user_classes)
+
+    def _add_revisions(self, result: Result) -> None:
+        result.revisions = self._revisions
+        if result.revisions is not None:
+            result.headline = headline_of_revisions(result)
 
     def _mixed_run(self, ended_at_s: float, *, is_final: bool) -> Result:
         recorder, test = self._context.recorder, self._context.test
@@ -231,16 +235,19 @@ class Results:
             open_loop=bool(test.options.arrivals),
         )
         self._add_failures(result)
+        if not is_final:
+            result.warnings += recorder.starved.warnings()
         return result
 
     def _rounds_so_far(self, quantities: Collection[str], earlier: Result | None = None) -> Result:
         """With new verdicts on the `quantities`, or else with those of an `earlier` result."""
         assert self._rounds is not None
         done, test = self._rounds.counted, self._context.test
-        result = self._rounds.result(done, self._describe(), quantities, goes_on=True)
+        result = self._rounds.result(done, self._describe(), quantities, goes_on=True, error=self._error)
         if earlier is not None:
             take_verdicts(result, earlier)
         self._add_failures(result)
+        result.warnings += self._context.recorder.starved.warnings()
         of_all = "" if test.options.limit else f" of {self._conductor.planned}"
         _mark_running(result, f"{done}{of_all} slots so far")
         measured, chosen = len({row.user_class for row in result.strategies}), len(test.user_classes)
@@ -291,11 +298,13 @@ def _reasons_of_failures(result: Result) -> list[str]:
     first: dict[str, FailureRow] = {}
     for failure in result.failures:
         first.setdefault(failure.condition, failure)
-    return [
+    reasons = [
         f"{row.label} failed most often with: {first[row.condition].message}"
         for row in result.strategies
         if row.failures and row.condition in first
     ]
+    by_pooler = [(failure.label, advice) for failure in result.failures if (advice := pooler_advice(failure.message))]
+    return reasons + [f"{label} failed as {advice}" for label, advice in by_pooler[:1]]
 
 
 def _mark_running(result: Result, how_far: str) -> None:

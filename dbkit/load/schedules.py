@@ -6,7 +6,8 @@ In which order they run is left to `dbkit.analysis.plan`. What each option alone
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -16,6 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.analysis.condition import Condition, variants
 from dbkit.analysis.formats import duration
+from dbkit.analysis.plan import Schedule, rounds
+from dbkit.analysis.sequential import ERROR_OF_A_QUANTITY, SequentialRounds
+from dbkit.analysis.slot import UserClass
+from dbkit.cli.values import AUTO
 from dbkit.database.stacks import find_stack
 from dbkit.errors import DbkitError
 from dbkit.load.options import DATABASE, TestOptions
@@ -27,6 +32,10 @@ USERS_A_SECOND = 100
 """How fast users are spawned: as fast as Locust does without a warning."""
 BETWEEN_SLOTS_S = 0.1
 """About how long one slot's users take to go and the next one's to come, where they are few."""
+A_CLASS_S = 60.0
+"""How long `--rounds auto` may take for each class without `--budget`."""
+LEAST_BUDGET_S = 180.0
+"""How long it may take for few classes."""
 HOUR_S = 3600.0
 """How long rounds of several loads or settings may take without `--budget`."""
 
@@ -53,6 +62,31 @@ def slot_seconds(users: int, options: TestOptions) -> float:
     return options.warm_up + options.slot_time + BETWEEN_SLOTS_S + coming_and_going_s
 
 
+def before_and_after(
+    conditions: Sequence[Condition], user_classes: Mapping[str, UserClass], options: TestOptions
+) -> Schedule:
+    """Two revisions in turns: as many rounds as were asked for, or as many as it takes."""
+    if options.rounds != AUTO:
+        schedule = rounds(conditions, options.rounds, options.seed)
+        return replace(schedule, error=lambda: ERROR_OF_A_QUANTITY)
+    round_s = sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)
+    sequential = SequentialRounds(
+        conditions,
+        user_classes,
+        options.variations,
+        end=options.end,
+        round_s=round_s,
+        budget_s=options.budget or max(A_CLASS_S * len({each.user_class for each in conditions}), LEAST_BUDGET_S),
+    )
+    return Schedule(
+        sequential.planner(options.seed),
+        sequential.most_rounds,
+        sequential.most_rounds * len(conditions),
+        budget_s=sequential.budget_s,
+        error=lambda: sequential.error or ERROR_OF_A_QUANTITY,
+    )
+
+
 def check_schedule(options: argparse.Namespace, user_classes: Mapping[str, type[User]], *, in_rounds: bool) -> None:
     """Raise DbkitError where loads and settings cannot be compared by these classes, or not in the time."""
     for flag, name in OPTIONS_OF_ROUNDS.items():
@@ -63,6 +97,8 @@ def check_schedule(options: argparse.Namespace, user_classes: Mapping[str, type[
             )
     if options.arrivals or options.max_arrivals:
         _check_arrivals(options, user_classes, in_rounds=in_rounds)
+    if options.rounds == AUTO and not options.sides:
+        raise DbkitError("--rounds auto is for two revisions, with dbkit diff: give a number of rounds")
     if in_rounds:
         test = TestOptions.read(options)
         _check_variations(test, user_classes)
@@ -137,7 +173,7 @@ _REFUSALS: dict[str, Callable[[Any], str]] = {
 
 def _check_time(options: TestOptions, user_classes: Iterable[str]) -> None:
     limit_s = options.budget or (HOUR_S if options.loads or options.arrivals or options.vary else 0.0)
-    if not limit_s:
+    if not limit_s or options.rounds == AUTO:
         return
     conditions = conditions_of(user_classes, options)
     a_round_s = sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)

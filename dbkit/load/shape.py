@@ -14,11 +14,12 @@ from __future__ import annotations
 import logging
 
 from locust import LoadTestShape
+from locust.env import Environment
 
 from dbkit.analysis.plan import Schedule, rounds
 from dbkit.load.context import context_of
 from dbkit.load.options import TestOptions
-from dbkit.load.schedules import conditions_of
+from dbkit.load.schedules import before_and_after, conditions_of
 from dbkit.load.searches import schedule_of, search_of
 
 
@@ -33,6 +34,12 @@ class Rounds(LoadTestShape):
         if (search := search_of(user_classes, options)) is not None:
             return schedule_of(search, options)
         conditions = conditions_of(user_classes, options)
+        if options.sides:
+            assert self.runner is not None
+            test = context_of(self.runner.environment).page_classes_without_keys(
+                options, self.runner.environment.user_classes
+            )
+            return before_and_after(conditions, {name: each.described() for name, each in test.items()}, options)
         return rounds(conditions, options.rounds, options.seed, calibrate=options.calibrate)
 
     def tick(self) -> None:
@@ -44,6 +51,19 @@ class Rounds(LoadTestShape):
         names = [user_class.__name__ for user_class in environment.user_classes]
         assert context.conduct is not None, "only a single process or a master runs a schedule"
         context.conduct(self.schedule(names, options), options)
+
+
+class BeforeAndAfter(Rounds):
+    """Two revisions in turns, whatever shape the locustfile has: see `dbkit diff`."""
+
+    abstract = False
+
+
+def take_rounds(environment: Environment) -> None:
+    """Have a before and after run in rounds."""
+    shape: LoadTestShape = BeforeAndAfter()  # type: ignore[no-untyped-call]
+    shape.runner = environment.runner
+    environment.shape_class = shape
 
 
 def quieten_locust() -> None:

@@ -28,7 +28,6 @@ from typing import Any
 
 import gevent
 import psutil
-from gevent.event import Event
 from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -40,10 +39,10 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GIVE_UP_AT = 3
 """So many signals end the process at once."""
-TEST_START_TIMEOUT_S = 30
-"""How long the listeners of `test_start` may take before a signal ends their test all the same."""
+PARENT_VARIABLE = "DBKIT_PARENT"
+"""The process that has started this one, and without which it is to end; `dbkit diff` sets it."""
 PARENT_POLL_S = 0.5
-"""How often a forked worker looks whether its parent is still there."""
+"""How often a process that ends with its parent looks whether that is still there."""
 
 
 class EndedBySignal(SystemExit):
@@ -60,7 +59,6 @@ class Signals:
         self._received = 0
         self._is_set_up = False
         self._test_has_begun = False
-        self._test_start_is_over = Event()
         self._is_shutting_down = False
 
     def listen(self) -> None:
@@ -77,14 +75,13 @@ class Signals:
 
     def on_set_up(self) -> None:
         """Set-up is over. To be called as late in it as possible."""
-        events.test_start.add_listener(lambda **_: self._test_start_is_over.set())
         events.quitting.add_listener(self._on_quitting)  # fired in reverse, so before those that take their time
         self._is_set_up = True
 
     def _on_runner_made(self, environment: Environment) -> None:
         self._environment = environment
         atexit.register(_ignore_signals)  # again, so that it comes before what Locust has registered meanwhile
-        if self._is_forked:
+        if self._is_forked or PARENT_VARIABLE in os.environ:
             gevent.spawn(self._end_with_parent)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -126,7 +123,6 @@ class Signals:
             runner.last_received_spawn_timestamp = sys.maxsize  # no message on its way has users spawned any more
         if self._test_has_begun:
             logger.info("%s: ending the run and writing its results", signal.Signals(number).name)
-            self._test_start_is_over.wait(TEST_START_TIMEOUT_S)
         runner.quit()
         if environment.web_ui is not None:  # the main greenlet waits for its server, within a `try` for this
             self._throw(KeyboardInterrupt())
@@ -154,7 +150,6 @@ class Signals:
         if self._received and not self._test_has_begun:
             raise gevent.GreenletExit  # the process ends before this test
         self._test_has_begun = True
-        self._test_start_is_over.clear()
 
     def _on_quitting(self, **_: Any) -> None:
         self._is_shutting_down = True
@@ -164,8 +159,7 @@ class Signals:
         return os.getpid() != self._first_process
 
     def _end_with_parent(self) -> None:
-        while os.getppid() == self._first_process:
-            gevent.sleep(PARENT_POLL_S)
+        wait_for_end_of(self._first_process if self._is_forked else int(os.environ[PARENT_VARIABLE]))
         if not self._received:
             self._received = 1
             self._obey(signal.SIGTERM, self._received)
@@ -173,6 +167,12 @@ class Signals:
     def _say(self, message: str) -> None:
         if not self._is_forked:
             print(f"dbkit: {message}", file=sys.stderr, flush=True)
+
+
+def wait_for_end_of(parent: int) -> None:
+    """Return when the process of that id is this one's parent no more."""
+    while os.getppid() == parent:
+        gevent.sleep(PARENT_POLL_S)
 
 
 def _exit_code(number: int) -> int:

@@ -10,178 +10,52 @@ other threads: gevent has replaced them, and a native thread that waits for one 
 
 from __future__ import annotations
 
-import logging
-import queue
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import partial
 from math import inf
 from time import perf_counter
 from typing import Any, Generic, TypeVar, cast
 
 import gevent
-import psycopg
-import psycopg.waiting
 from gevent.hub import Waiter
-from sqlalchemy import Engine, NullPool, Pool, QueuePool
+from sqlalchemy import Engine, Pool
 from sqlalchemy.orm import configure_mappers
-from sqlalchemy.util.queue import Empty, Full, QueueCommon
 
-from dbkit.database.application import with_pool_of_its_own
-from dbkit.database.meter import meter
 from dbkit.errors import DbkitError
-from dbkit.load.hub import HubInbox, destroy_hub
+from dbkit.load.hub import HubInbox, HubInboxClosed, destroy_hub
 from dbkit.load.lag import SAMPLE_S, LagMeter
 from dbkit.load.lanes import connections_to_open, open_all, read_pages, read_sync
-from dbkit.load.native import RLock, SimpleQueue, allocate_lock, get_ident, sleep, start_new_thread
+from dbkit.load.native import allocate_lock, get_ident, sleep, start_new_thread
+from dbkit.load.native_pool import NativeConnection, ThreadWait, current_wait
+from dbkit.load.page import Page
 from dbkit.load.page_class import PageSource
+from dbkit.load.page_limits import LOOK_S
 from dbkit.load.stint import Stint
+from dbkit.measure.cost import current_cost
 from dbkit.workload import Key
 
 Result = TypeVar("Result")
 
-CANCEL_TIMEOUT_S = 2
 CLOSE_TIMEOUT_S = 10
 """How long threads may take to end once their users are gone."""
 POLL_S = 0.01
 
 
-class Abandoned(Exception):
-    """Ends a page whose user is gone, at the next thing that it asks of the server."""
-
-
-class _Query:
-    """What a thread waits for, so that the hub can cancel it on the server, and can never cancel another page's."""
-
-    def __init__(self) -> None:
-        self._lock = allocate_lock()
-        self._connection: psycopg.Connection[Any] | None = None
-        self._abandoned = False
-
-    def begin(self, connection: psycopg.Connection[Any]) -> None:
-        """In the thread: a wait begins. Raises Abandoned where the user is gone; once, as a ROLLBACK comes after it."""
-        with self._lock:
-            if self._abandoned:
-                self._abandoned = False
-                raise Abandoned
-            self._connection = connection
-
-    def end(self) -> None:
-        """In the thread: the wait is over. Waits for a cancelling that is under way."""
-        with self._lock:
-            self._connection = None
-
-    def cancel(self) -> None:
-        """On the hub: cancel the wait that is under way, or else the next one."""
-        # the thread cannot go on, and hand its connection to another, before this has ended
-        with self._lock:
-            if self._connection is None:
-                self._abandoned = True
-                return
-            with suppress(psycopg.Error):  # the server is gone or too slow: the thread ends when its driver gives up
-                self._connection.cancel_safe(timeout=CANCEL_TIMEOUT_S)
-
-
-_query: ContextVar[_Query | None] = ContextVar("dbkit_query", default=None)
-
-
-class NativeConnection(psycopg.Connection[Any]):
-    """A psycopg connection that waits as in a process that is not patched, in native threads alone."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lock = allocate_lock()
-
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """See `psycopg.Connection.wait`."""
-        query = _query.get()
-        if query is None:
-            return super().wait(gen, interval, timeout)
-        query.begin(self)
-        try:
-            return psycopg.waiting.wait_c(gen, self.pgconn.socket, interval, timeout)
-        finally:
-            query.end()
-
-
-class NativeQueue(QueueCommon[Any]):
-    """The pool's queue for native threads."""
-
-    def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
-        self.maxsize = maxsize
-        self.use_lifo = use_lifo
-        self._items: deque[Any] = deque()
-        self._tokens = SimpleQueue()
-        """One for each item: a thread waits for a token, and takes an item with it."""
-        self._putting = allocate_lock()
-
-    def qsize(self) -> int:
-        return int(self._tokens.qsize())
-
-    def empty(self) -> bool:
-        return not self.qsize()
-
-    def full(self) -> bool:
-        return 0 < self.maxsize <= self.qsize()
-
-    def put_nowait(self, item: Any) -> None:
-        with self._putting:
-            if self.full():
-                raise Full
-            self._items.append(item)
-            self._tokens.put(None)
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        # a pool never waits to hand a connection back
-        self.put_nowait(item)
-
-    def get_nowait(self) -> Any:
-        return self.get(False)
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        try:
-            self._tokens.get(block, timeout)
-        except queue.Empty:
-            raise Empty from None
-        return self._items.pop() if self.use_lifo else self._items.popleft()
-
-
-class NativeQueues(QueuePool):
-    """SQLAlchemy's queue pool for native threads."""
-
-    _queue_class = NativeQueue
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._overflow_lock = allocate_lock()
-
-
-def for_native_threads(engine: Engine) -> Engine:
-    """The same engine, metered, with a pool for native threads. Raises DbkitError where its pool has none like it."""
-    pool_class: type[Pool] = type(engine.pool)
-    if isinstance(engine.pool, QueuePool):
-        pool_class = type(f"Native{pool_class.__name__}", (NativeQueues, pool_class), {})
-    elif not isinstance(engine.pool, NullPool):
-        raise DbkitError(
-            f"psycopg-threads cannot use an engine with a {pool_class.__name__}: give it a QueuePool or a NullPool"
-        )
-    native: Engine = with_pool_of_its_own(engine, pool_class)
-    meter(native)
-    return native
+def _ignore(greenlet: gevent.Greenlet | None) -> None:
+    pass
 
 
 class ThreadLane:
     """A native thread for each stint, and psycopg; with an engine that `for_native_threads` has made."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, page_timeout_s: float) -> None:
+        self._page_timeout_s = page_timeout_s
         self._inbox = HubInbox()
         self._hub_ident = get_ident()
         self._threads = 0
         self._engine = engine
         self._engine.dialect.connect = self._connect  # type: ignore[method-assign, assignment]
-        _lock_logs_natively()
         self._has_connected = False
         self._connecting: tuple[gevent.Greenlet, _Call[None]] | None = None
 
@@ -190,13 +64,20 @@ class ThreadLane:
         return self._engine.pool
 
     def read_one(self, source: PageSource, key: Key) -> Any:
-        return self._run(partial(self._read, source, key))
+        return self._run_in(ThreadWait(self._page_timeout_s), partial(self._read, source, key))
 
     def read_pages(self, stint: Stint) -> None:
-        query = _Query()
+        wait = ThreadWait(self._page_timeout_s)
         woken = allocate_lock()
         woken.acquire()
         stint.wake = partial(_release, woken)
+
+        def break_off(page: Page) -> None:
+            if page.broken_off_at_s is None:
+                page.broken_off_at_s = perf_counter()
+            gevent.spawn(wait.cancel, lambda: stint.page_in_flight is page)
+
+        stint.break_off = break_off
 
         def think(seconds: float) -> None:
             if seconds:
@@ -204,23 +85,21 @@ class ThreadLane:
             else:
                 sleep(0)
 
-        def read() -> None:
-            _query.set(query)
-            read_pages(stint, self._read, think)
+        def read_one(source: PageSource, key: Key) -> Any:
+            wait.begin_page()
+            return self._read(source, key)
 
         try:
-            self._run(read)
+            self._run_in(wait, partial(read_pages, stint, read_one, think))
         except BaseException:
             stint.stop()
-            # in a greenlet of its own: who is killed does not wait for the server
-            gevent.spawn(query.cancel)
             raise
 
     def open_connections(self, count: int) -> None:
         if not self._has_connected:
             self._connect_first()
         count = connections_to_open(self._engine.pool, count)
-        open_all(partial(self._run, self._engine.connect), count)
+        open_all(lambda: self._run_in(ThreadWait(self._page_timeout_s), self._engine.connect), count)
 
     def measure_lag(self, meter: LagMeter) -> None:
         over = allocate_lock()
@@ -239,6 +118,8 @@ class ThreadLane:
             over.release()
 
     def close(self) -> None:
+        if self._connecting is not None:  # for users who are gone
+            self._connecting[0].kill(block=False)
         with gevent.Timeout(CLOSE_TIMEOUT_S, False):
             while self._threads:
                 gevent.sleep(POLL_S)
@@ -247,7 +128,12 @@ class ThreadLane:
 
     def _read(self, source: PageSource, key: Key) -> Any:
         if not self._has_connected:
-            self._on_hub(self._connect_first)
+            try:
+                self._on_hub(self._connect_first)
+            except BaseException:
+                if (cost := current_cost.get()) is not None:
+                    cost.connect_failed = True
+                raise
         return read_sync(self._engine, source, key)
 
     def _connect_first(self) -> None:
@@ -275,7 +161,29 @@ class ThreadLane:
 
     def _connect(self, *args: Any, **kwargs: Any) -> NativeConnection:
         connect = partial(NativeConnection.connect, *args, **kwargs)
-        return connect() if get_ident() == self._hub_ident else self._on_hub(connect)
+        if get_ident() == self._hub_ident:
+            return connect()
+        if (wait := current_wait.get()) is None:
+            return self._on_hub(connect)
+        wait.check()
+        return self._on_hub(connect, wait.connecting)
+
+    def _run_in(self, wait: ThreadWait, function: Callable[[], Result]) -> Result:
+        """As `_run`, with what the thread waits for cancelled where the calling greenlet is killed."""
+
+        def run() -> Result:
+            current_wait.set(wait)
+            try:
+                return function()
+            finally:
+                wait.is_over = True
+
+        try:
+            return self._run(run)
+        except BaseException:
+            # in a greenlet of its own: who is killed does not wait for the server
+            gevent.spawn(_cancel_until_over, wait)
+            raise
 
     def _run(self, function: Callable[[], Result]) -> Result:
         """Call `function` in a native thread, and wait for it in this greenlet alone."""
@@ -289,26 +197,43 @@ class ThreadLane:
         def run() -> None:
             call.make()
             destroy_hub()
-            self._inbox.put(ended)
+            with suppress(HubInboxClosed):  # the caller is gone long since
+                self._inbox.put(ended)
 
         start_new_thread(run, ())
         self._threads += 1
         waiter.get()
         return call.outcome()
 
-    def _on_hub(self, function: Callable[[], Result]) -> Result:
-        """Call `function` in a greenlet of the hub, and wait for it in this native thread."""
+    def _on_hub(
+        self,
+        function: Callable[[], Result],
+        runs_in: Callable[[gevent.Greenlet | None], object] = _ignore,
+    ) -> Result:
+        """Call `function` in a greenlet of the hub, and wait for it in this native thread.
+
+        `runs_in` gets the greenlet before the call, and None after it. Raises HubInboxClosed where the lane is closed.
+        """
         call = _Call(function)
         done = allocate_lock()
         done.acquire()
 
         def run() -> None:
+            runs_in(gevent.getcurrent())
             call.make()
+            runs_in(None)
             done.release()
 
         self._inbox.put(partial(gevent.spawn, run))
         done.acquire()
         return call.outcome()
+
+
+def _cancel_until_over(wait: ThreadWait) -> None:
+    """Cancel what a thread waits for whose user is gone, again and again: its page may keep that to itself."""
+    while not wait.is_over:
+        wait.cancel()
+        gevent.sleep(LOOK_S)
 
 
 class _Call(Generic[Result]):
@@ -331,14 +256,6 @@ class _Call(Generic[Result]):
         if self._error is not None:
             raise self._error
         return cast(Result, self._result)
-
-
-def _lock_logs_natively() -> None:
-    """Have threads and hub share the locks of `logging` as in a process that is not patched."""
-    logging._lock = RLock()  # type: ignore[attr-defined]
-    for reference in logging._handlerList:  # type: ignore[attr-defined]
-        if (handler := reference()) is not None and handler.lock is not None:
-            handler.lock = RLock()
 
 
 def _release(lock: Any) -> None:

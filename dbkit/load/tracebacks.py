@@ -26,11 +26,11 @@ LEFT_OUT = {
 KEPT = "dbkit.todo"
 """The page functions that come with dbkit are an application's code like any other's."""
 FIRST_FRAMES, LAST_FRAMES = 4, 8
-"""Of more frames those in the middle are left out."""
+"""How many frames are kept of each end of a longer traceback."""
 MOST_ERRORS = 3
-"""Of a longer chain of causes the first ones are left out."""
+"""How many errors are kept of a longer chain of causes: the last ones."""
 MOST_LINES = 6
-"""Of an error's own words."""
+"""How many lines are kept of an error's own words."""
 LONGEST_LINE = 300
 _CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
 _MEANWHILE = "\nDuring handling of the above exception, another exception occurred:\n\n"

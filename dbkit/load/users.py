@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from traceback import format_tb
 from types import ModuleType
 from typing import Any, ClassVar
 
-from gevent import GreenletExit
+from gevent import Greenlet, GreenletExit
+from gevent.pool import Group
 from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -32,11 +35,19 @@ from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST
 
 from dbkit.database.settings import PageEnd
 from dbkit.errors import DbkitError
+from dbkit.load.back_off import BackOff
+from dbkit.load.bare_stint import BareStint
 from dbkit.load.context import context_of
 from dbkit.load.draws import Draws
-from dbkit.load.stint import ArrivalStint, BareStint, Page, Stint
+from dbkit.load.failures import PageFailure
+from dbkit.load.page import Page
+from dbkit.load.sides import process_number
+from dbkit.load.signals import EndedBySignal
+from dbkit.load.stint import ArrivalStint, Stint
 from dbkit.paging import PageFunction
 from dbkit.workload import Key, Workload, as_key
+
+logger = logging.getLogger(__name__)
 
 classes_made: Counter[tuple[ModuleType | None, str]] = Counter()
 """How many classes each module has defined under each name: a second one hides the first."""
@@ -63,6 +74,8 @@ class PageUser(User):
     """Whether its pages write. They are then not compared with earlier ones, and not explained unless asked."""
     reset: ClassVar[Any] = None
     """Puts the data back before each slot, or before a run without slots: SQL text, or a function of a session."""
+    checks: ClassVar[Any] = ()
+    """What its figures are to keep, such as `("statements <= 2", "p95_ms < 50")`: see `dbkit.analysis.checks`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,14 +97,16 @@ class PageUser(User):
         number = self.resources.users_made[condition]
         self.resources.users_made[condition] += 1
         runner: Any = environment.runner
-        self._seed = f"{self.options.seed}/{runner.worker_index}/{number}"
+        self._seed = f"{self.options.seed}/{process_number(runner)}/{number}"
         self._waits = Draws(f"{self._seed}/waits")
         self.keys = self._choose_keys()
         """The keys of the pages to read. The n-th users of all conditions of a workload read the same ones."""
         self.pages_asked = 0
         """See `dbkit.load.stint.Reader`."""
+        self.back_off = BackOff()
+        """See `dbkit.load.stint.Reader`."""
         self._next_key: Key | None = None
-        """Of the pages by `page_function` that tasks read, where one follows the other."""
+        """The next page that a task reads by `page_function`, where one page follows the other."""
         self._stint: Stint | None = None
         self._ending: BaseException | None = None
 
@@ -156,14 +171,54 @@ class PageUser(User):
         page = stint.last
         return page.rendered if page is not None and page.error is None else None
 
+    def start(self, group: Group) -> Greenlet:
+        """See `locust.User.start`. Any kill ends the user, such as the one after `--stop-timeout`: see `end_by`."""
+        greenlet: Greenlet = super().start(group)
+        kill = greenlet.kill
+
+        def end_and_kill(exception: Any = GreenletExit, block: bool = True, timeout: float | None = None) -> None:
+            self.end_by(GreenletExit())  # before, as the kill may wait for the user's end
+            kill(exception, block, timeout)
+
+        greenlet.kill = end_and_kill
+        return greenlet
+
     def stop(self, force: bool = False) -> bool:
-        """See `locust.User.stop`; a think time ends, too."""
-        if force:  # before, as Locust waits for the user's end
-            self.end_by(GreenletExit())
+        """See `locust.User.stop`. A page in flight may come back, within `--drain-timeout`; a think time ends at once.
+
+        After the end of a slot it has had that time already.
+        """
+        in_flight = self._stint is not None and self._stint.in_flight is not None
+        if force and in_flight and not self.load_context.gate.is_drained:
+            self.end_by(StopUser())
+            self.greenlet.join(self.options.drain_timeout)
+            if self.greenlet.dead:
+                return True
         killed: bool = super().stop(force)
         if self._stint is not None:
             self._stint.stop()
         return killed
+
+    def run(self) -> None:  # type: ignore[misc]  # final in Locust, which has no other place for this
+        """See `locust.User.run`. A user that ends by anything but a stop is an error of the run, and the last of it.
+
+        gevent would end the process by SystemExit or KeyboardInterrupt of any greenlet.
+        """
+        try:
+            super().run()  # type: ignore[no-untyped-call]
+        except (GreenletExit, EndedBySignal):
+            raise
+        except BaseException as error:
+            if not self._is_reported(error):
+                logger.error("a user of %s has died: %s", type(self).__name__, PageFailure.of(error), exc_info=error)
+                events = self.environment.events
+                events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
+
+    def _is_reported(self, error: BaseException) -> bool:
+        """Whether Locust has reported it, as it does with errors of `on_start`; it knows them by the traceback."""
+        assert error.__traceback__ is not None
+        runner: Any = self.environment.runner
+        return hash("".join(format_tb(error.__traceback__.tb_next))) in runner.exceptions
 
     def end_by(self, ending: BaseException) -> None:
         """End, by an exception of Locust's, when the page in flight has come back, or by a kill.
@@ -194,9 +249,8 @@ class PageUser(User):
             with self.load_context.gate.passing(stint):
                 self.resources.lane(self.page_class).read_pages(stint)
         except BaseException:
-            page = stint.abandon()
-            if isinstance(page, Page):
-                self.load_context.recorder.add_unfinished(type(self).__name__, page)
+            if (page := stint.abandon()) is not None:
+                self.load_context.outbox.put(page.cut_off())
             raise
         finally:
             stint.leave()

@@ -1,7 +1,8 @@
 """Proves before a run that every class of a workload gives the same pages, on its own stack and engine.
 
 Some keys are read once by each class. What they gave is what later pages are compared with: see
-`dbkit.workload.PageCheck`. Options and classes that do not fit together are found in `dbkit.load.checks`.
+`dbkit.workload.PageCheck`. Options and classes that do not fit together are found in `dbkit.load.checks`,
+and connections that are too many in `dbkit.load.connections`.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ from typing import Any
 
 import gevent
 import sqlalchemy.exc
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbkit.database.application import pool_capacity
 from dbkit.database.server import IDENTITY
-from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError, advice_on, without_secrets
 from dbkit.load.failures import PageFailure
 from dbkit.load.lanes import is_of_page
+from dbkit.load.page import PageTimeout
 from dbkit.load.page_class import PageClass, PageSource
+from dbkit.load.reasons import READ_ONLY, READ_ONLY_WORDS
 from dbkit.load.resources import Resources
 from dbkit.paging import own_session
 from dbkit.workload import Key, PageCheck, Workload, WrongPage, check_plain, difference, page_bytes, plain_key, shown
@@ -101,43 +101,6 @@ def check_database(
         )
 
 
-def check_connections(
-    page_classes: Iterable[PageClass],
-    resources: Resources,
-    settings: Settings,
-    allowed: int,
-    *,
-    processes: int,
-    users: int | None,
-    among: str,
-) -> None:
-    """Raise DbkitError where the pools together could open more connections than the `allowed` ones.
-
-    `users` is how many there can be; None where nobody knows. A pool without a limit opens one for each. `among` are
-    the settings that vary, where the test has several conditions.
-    """
-    pools = {resources.key_of(each): each for each in page_classes}
-    needed = 0
-    for page_class in pools.values():
-        engine = page_class.engine
-        if engine is None:
-            capacity: int | None = settings.pool_capacity
-        else:
-            given = isinstance(engine, Engine | AsyncEngine)
-            capacity = pool_capacity(engine.pool if given else resources.lane(page_class).pool)
-        of_all = users or 0 if capacity is None else processes * capacity
-        needed += of_all if users is None else min(of_all, users)
-    if needed > allowed:
-        limit = "without limit" if settings.pool_capacity is None else f"{settings.pool_size} + {settings.max_overflow}"
-        condition = ", ".join(filter(None, (among, "" if users is None else f"{users} users")))
-        where = f"with {condition} " if among else ""
-        raise DbkitError(
-            f"{where}the pools could open {needed} connections ({processes} processes, {len(pools)} pools in each,"
-            f" dbkit's own of {limit}), but the server allows {allowed}; lower --pool-size or --max-overflow,"
-            " take fewer users, choose classes of fewer stacks, or raise max_connections"
-        )
-
-
 def check_keys(page_classes: Iterable[PageClass], database: DatabaseUrl, name: str, page_size: int) -> None:
     """Raise DbkitError unless another database, of that name, has the same keys: then pages can be compared."""
     for workload, keys in {each.workload: each.keys for each in page_classes if each.workload}.items():
@@ -202,7 +165,8 @@ def verify(
 def _read(page_class: PageClass, resources: Resources, key: Key) -> Any:
     said = gevent.spawn_later(SLOW_S, _say_slow, page_class, key)
     try:
-        rendered = resources.lane(page_class).read_one(page_class.source, key)
+        with gevent.Timeout(resources.page_timeout_s, PageTimeout()):
+            rendered = resources.lane(page_class).read_one(page_class.source, key)
         check_plain(rendered)
         page_bytes(rendered)  # what has no form in JSON fails now, and not each time that it is read
     except DbkitError:
@@ -248,4 +212,5 @@ def _one_line(error: BaseException) -> str:
     if getattr(origin, "sqlstate", None) and origin.__cause__ is not None:
         origin = origin.__cause__  # the driver's, not an adapter's
     words = " ".join(str(origin).partition("\n")[0].split())
-    return f"{type(origin).__name__}: {without_secrets(words)}{advice_on(origin)}"
+    advice = f"; {READ_ONLY_WORDS}" if getattr(origin, "sqlstate", None) == READ_ONLY else advice_on(origin)
+    return f"{type(origin).__name__}: {without_secrets(words)}{advice}"

@@ -6,6 +6,7 @@ The conductor (`dbkit.load.conductor`, in a single process or in the master) ask
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, cast
 
@@ -17,10 +18,11 @@ from dbkit.database.relay import RelayCpuProbe
 from dbkit.load.arrivals import ArrivalStream
 from dbkit.load.context import LoadContext
 from dbkit.load.failures import PageFailure
-from dbkit.load.gate import Window
 from dbkit.load.lag import LagProbe
 from dbkit.load.lanes import Lane
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
+from dbkit.load.sides import process_number
+from dbkit.load.window import Window
 from dbkit.load.worker_reports import send_report
 from dbkit.measure.probes import PROCESS_PROBES, Probe, start_all, stop_all
 
@@ -42,6 +44,7 @@ class SlotReader:
         self._probes: list[Probe] = []
         """Those that are reading; empty where nothing is measured."""
         self._waiting: gevent.Greenlet | None = None
+        self._connecting: gevent.Greenlet | None = None
         self._due_before = 0
         """In an open loop, pages that were due and that nobody read when the warm-up ended."""
         self._slot: int | None = None
@@ -52,6 +55,7 @@ class SlotReader:
         self._runner.register_message(MEASURE, self._measure)
         self._runner.register_message(CLOSE, self._close)
         context.environment.events.test_stop.add_listener(self._stop_measuring)
+        context.environment.events.test_stopping.add_listener(self._stop_connecting)
 
     def _park(self, msg: Any, **_: Any) -> None:
         self._context.gate.close()
@@ -61,16 +65,22 @@ class SlotReader:
 
     def _connect(self, msg: Any, **_: Any) -> None:
         # in a greenlet, as Locust handles one message at a time
-        gevent.spawn(self._open_connections, msg.data["user_class"], msg.data["slot"])
+        self._connecting = gevent.spawn(self._open_connections, msg.data["user_class"], msg.data["slot"])
+
+    def _stop_connecting(self, **_: Any) -> None:
+        if self._connecting is not None:
+            self._connecting.kill(block=False)
 
     def _open_connections(self, user_class: str, slot: int) -> None:
         users = self._runner.user_count
         try:
             if slot == self._slot and self._context.reads_pages:
-                self._context.use_settings()
+                # in a greenlet of its own: a stop that kills this one leaves no lane half closed
+                gevent.spawn(self._context.use_settings).get()
                 if users:
                     self._lane(user_class).open_connections(users)
-        except Exception as error:  # pages will fail by themselves, and be counted
+        # asyncpg may be cancelled by its own timeout
+        except (Exception, asyncio.CancelledError) as error:  # pages will fail by themselves, and be counted
             logger.warning("connections could not be opened before a slot: %s", PageFailure.of(error))
         self._answer(CONNECTED, slot)
 
@@ -80,7 +90,7 @@ class SlotReader:
             return
         arrivals = None
         if about["arrivals"] is not None and self._context.reads_pages:
-            seed = f"{self._context.slot.options.seed}/{self._runner.worker_index}/{about['round']}/arrivals"
+            seed = f"{self._context.slot.options.seed}/{process_number(self._runner)}/{about['round']}/arrivals"
             arrivals = ArrivalStream(Arrivals(*about["arrivals"]), seed, self._runner.user_count)
         self._context.gate.open(Window(about["slot"], about["condition"], bare=about["bare"], arrivals=arrivals))
 
@@ -127,7 +137,7 @@ class SlotReader:
         context.outbox.flush()
         if measured is not None:  # else this process joined during the slot
             if window.bare:
-                measured.bare_pages = sum(stint.pages for stint in window.bare_stints)
+                measured.bare_pages = sum(pages.count for pages in window.bare_pages)
             context.recorder.process_slots[slot][self._runner.client_id] = measured
         send_report(self._runner)
         self._answer(CLOSED, slot)

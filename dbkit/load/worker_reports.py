@@ -2,7 +2,8 @@
 
 Locust itself loses a worker's last report when a test ends, as the master does not wait for it, and on a signal to all
 processes of a group, as a worker says that it quits before it reports. So the master asks for the last reports and
-waits for them, and a worker that quits reports first. For what is recorded see `dbkit.load.recorder`.
+waits for them, and a worker that quits reports first. One that is gone without that was lost, and so were its pages
+since the report before. For what is recorded see `dbkit.load.recorder`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 KEY = "dbkit"
 """Under which a record travels in Locust's report."""
-TIMEOUT_MARGIN_S = 10
-"""How much longer than Locust's own stop timeout the last reports may take."""
+TIMEOUT_MARGIN_S = 30
+"""How much longer the last reports may take than users who are stopped, by `--stop-timeout` or `--drain-timeout`."""
 POLL_S = 0.01
 
 
@@ -42,7 +43,7 @@ def attach_reports(context: LoadContext) -> None:
     if isinstance(runner, WorkerRunner):
         _send(context, runner)
     elif isinstance(runner, MasterRunner):
-        _merge(context, runner)
+        _Reports(context, runner)
 
 
 def send_report(runner: Runner) -> None:
@@ -56,7 +57,7 @@ def _send(context: LoadContext, runner: WorkerRunner) -> None:
         data[KEY] = context.recorder.take_message()
 
     def on_quitting(**_: Any) -> None:
-        _report_the_last(runner)
+        _answer(runner)
 
     context.environment.events.report_to_master.add_listener(on_report)
     # after Locust's own listener, and `quitting` is fired in reverse: before the worker says that it quits
@@ -65,38 +66,60 @@ def _send(context: LoadContext, runner: WorkerRunner) -> None:
 
 
 def _answer(runner: WorkerRunner, **_: Any) -> None:
-    _report_the_last(runner)
+    runner.stop()
+    runner._send_stats()
     runner.send_message(LAST_REPORT_SENT, {"client_id": runner.client_id})
 
 
-def _report_the_last(runner: WorkerRunner) -> None:
-    runner.stop()
-    runner._send_stats()
+class _Reports:
+    """The workers' reports, in the master."""
 
+    def __init__(self, context: LoadContext, runner: MasterRunner) -> None:
+        self._recorder = context.recorder
+        self._options = context.options
+        self._runner = runner
+        self._seen: set[str] = set()
+        """The workers that were there in this test, by their Locust ids."""
+        self._complete: set[str] = set()
+        """Those of them that have sent their last report."""
+        events = context.environment.events
+        events.test_start.add_listener(self._on_test_start)
+        events.heartbeat_sent.add_listener(self._on_heartbeat)
+        events.worker_report.add_listener(self._on_report)
+        events.test_stopping.add_listener(self._on_test_stopping)
+        runner.register_message(LAST_REPORT_SENT, self._on_sent)
 
-def _merge(context: LoadContext, runner: MasterRunner) -> None:
-    sent: set[str] = set()
+    def _on_test_start(self, **_: Any) -> None:
+        self._complete.clear()
+        self._seen = self._idle()
 
-    def on_report(data: dict[str, Any], **_: Any) -> None:
+    def _on_heartbeat(self, client_id: str, **_: Any) -> None:
+        self._seen.add(client_id)
+
+    def _on_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         if KEY in data:
-            context.recorder.merge_message(data.pop(KEY))
+            self._recorder.merge_message(data.pop(KEY), client_id)
 
-    def on_sent(msg: Any, **_: Any) -> None:
-        sent.add(msg.data["client_id"])
+    def _on_sent(self, msg: Any, **_: Any) -> None:
+        self._complete.add(msg.data["client_id"])
 
-    def on_test_stopping(environment: Environment, **_: Any) -> None:
-        sent.clear()
-        runner.send_message(SEND_LAST_REPORT)
-        until_at_s = time.perf_counter() + (environment.stop_timeout or 0) + TIMEOUT_MARGIN_S
-        while missing := {client.id for client in runner.clients.spawning + runner.clients.running} - sent:
+    def _on_test_stopping(self, environment: Environment, **_: Any) -> None:
+        self._runner.send_message(SEND_LAST_REPORT)
+        to_come_back_s = environment.stop_timeout or self._options.drain_timeout
+        until_at_s = time.perf_counter() + to_come_back_s + TIMEOUT_MARGIN_S
+        while missing := self._reading() - self._complete:
             if time.perf_counter() > until_at_s:
                 logger.warning("%d workers did not send their last report: their last pages are missing", len(missing))
                 break
             gevent.sleep(POLL_S)
+        self._recorder.lost_processes = len(self._seen - self._complete - self._idle())
 
-    context.environment.events.worker_report.add_listener(on_report)
-    context.environment.events.test_stopping.add_listener(on_test_stopping)
-    runner.register_message(LAST_REPORT_SENT, on_sent)
+    def _reading(self) -> set[str]:
+        return {client.id for client in self._runner.clients.spawning + self._runner.clients.running}
+
+    def _idle(self) -> set[str]:
+        """Those that wait for users, and so have nothing to report."""
+        return {client.id for client in self._runner.clients.ready}
 
 
 def _parse_options_once() -> None:

@@ -1,11 +1,11 @@
 """Locust's own percentiles to three significant digits, in its tables, CSV files, HTML and web UI.
 
-Locust rounds response times to whole milliseconds, and above 100 to two digits; fast pages then all look alike. It
+Locust rounds response times to milliseconds, and above 100 to two digits; fast pages then all look alike. It
 lets the rounding be replaced, but floors what it writes to CSV and console, so that those two are replaced as well.
 Three digits make more buckets than two, which Locust sorts again for each percentile of each line: every second for its
 CSV files, every other one for its web UI. That held all users up for some 80 ms; here each line is sorted once.
 
-Its web UI still shows the shortest and longest time in whole milliseconds.
+Its web UI still shows the shortest and longest time in milliseconds without digits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Locust's own requests and failures a second, in rounds by the time in which a class could read.
 
-Locust divides each line of its `_stats.csv`, HTML and web UI by the time of the whole test (`StatsEntry.total_rps`). In
+Locust divides each line of its `_stats.csv`, HTML and web UI by the time of the test (`StatsEntry.total_rps`). In
 rounds that is the time of all classes together, and a class that had more slots than another one, as where a run was
 cut short, would seem faster. Percentiles and counts stay Locust's.
 """

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
-import signal
 import sys
 import warnings
-from typing import Any
 
-import gevent
 from locust.argument_parser import DEFAULT_CONFIG_FILES, LocustConfigParser, get_parser
-from locust.env import Environment
 
 from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 from dbkit.cli.try_command import add_arguments
 from dbkit.database.server import check_server
 from dbkit.load.context import context_of
-from dbkit.load.signals import EndedBySignal
 from dbkit.load.try_pages.comparison import compare
-from dbkit.load.try_pages.locustfile import UserClasses, choose, load
+from dbkit.load.try_pages.locustfile import choose, load
+from dbkit.load.try_pages.process import end_well_on_signals, make_environment
 from dbkit.load.try_pages.reading import Trial
 from dbkit.load.try_pages.secrets import Secrets
 from dbkit.load.try_pages.shown import PIPED_WIDTH, Screen
@@ -39,7 +33,10 @@ def _run(prog: str, arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     classes = load(options.locustfile)
     chosen, others = choose(classes, options.classes)
-    environment = _environment(options, classes)
+    # options of the locustfile's own are as variables and configuration files set them
+    all_options = get_parser().parse_args([])
+    vars(all_options).update(vars(options))
+    environment = make_environment(all_options, classes)
     context = context_of(environment)
     server = check_server(context.database)
     engines = [getattr(each, "engine", None) for each in classes.values()]
@@ -55,33 +52,6 @@ def _run(prog: str, arguments: list[str]) -> None:
         sys.exit(1)
 
 
-def _end_well_on_signals() -> None:
-    """Have Ctrl-C, SIGTERM and a closed terminal end what still runs on the server, too."""
-    hub = gevent.get_hub()
-    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # it would print one before the main greenlet has it
-
-    def end(number: int, _: object) -> None:
-        raise EndedBySignal(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, end)
-
-
-def _environment(options: argparse.Namespace, classes: UserClasses) -> Environment:
-    """An environment with a runner that runs nothing: users, and what dbkit keeps of a test, need them."""
-    # options of the locustfile's own are as variables and configuration files set them
-    all_options = get_parser().parse_args([])
-    vars(all_options).update(vars(options))
-    logging.getLogger("locust").setLevel(logging.ERROR)
-    available: Any = classes
-    environment = Environment(parsed_options=all_options, available_user_classes=available, host=all_options.host)
-    runner = environment.create_local_runner()
-    runner.greenlet.kill()  # Locust's watch on the CPU, in which a signal could come up
-    context_of(environment).checked.set()
-    return environment
-
-
 if __name__ == "__main__":
-    _end_well_on_signals()
+    end_well_on_signals()
     exit_on_mistake(sys.argv[1], lambda: _run(sys.argv[1], sys.argv[2:]))

@@ -17,6 +17,7 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 
 from dbkit.database.source_lines import raised_line
 from dbkit.database.stacks import STACKS, stacks_of
+from dbkit.errors import pooler_advice
 from dbkit.load.page_class import PageClass
 from dbkit.load.try_pages.limit import TookTooLong
 from dbkit.paging import is_async
@@ -212,8 +213,18 @@ def _server_says(failure: Failure) -> str | None:
                 " statement_timeout of the database): raise it, or make the statement faster."
             )
         case "25006":
+            if failure.page_class and failure.page_class.engine is None and not failure.page_class.writes:
+                return (
+                    "Sessions of a class only read unless it says that it writes: give it writes = True (page_users:"
+                    " writes=True)."
+                )
             return "The transaction is read-only: use a database and a user that may write."
     return None
+
+
+def _pooler(failure: Failure) -> str | None:
+    advice = pooler_advice(f"{failure.sqlstate} {failure.words}")
+    return f"{advice[0].upper()}{advice[1:]}." if advice else None
 
 
 def _took_too_long(failure: Failure) -> str | None:
@@ -256,7 +267,7 @@ def _arguments(failure: Failure) -> str | None:
 
 _RULES: tuple[Callable[[Failure], str | None], ...] = (
     *(_took_too_long, _missing_greenlet, _unique, _detached, _raise_load, _coroutine, _loops, _one_session_twice),
-    *(_pool, _server_says, _no_row, _arguments),
+    *(_pool, _pooler, _server_says, _no_row, _arguments),
 )
 
 

@@ -12,7 +12,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,19 +24,21 @@ from locust.user.task import DefaultTaskSet
 from sqlalchemy.orm import configure_mappers
 
 from dbkit.database.server import ServerInfo
+from dbkit.database.statement_log import Statement, StatementLog
 from dbkit.errors import DbkitError
 from dbkit.load import verification
+from dbkit.load.back_off import BackOff
 from dbkit.load.checks import check_class
 from dbkit.load.context import context_of
+from dbkit.load.page import Page
 from dbkit.load.page_class import PageClass, PageSource
 from dbkit.load.reset import reset_pages
-from dbkit.load.stint import Page, Stint
+from dbkit.load.stint import Stint
 from dbkit.load.try_pages.limit import TimeLimit, TookTooLong
-from dbkit.load.try_pages.rollback import rolled_back
-from dbkit.load.try_pages.statements import Statement, StatementLog
 from dbkit.load.users import PageUser
 from dbkit.measure.cost import PageCost
 from dbkit.paging import PageFunction
+from dbkit.rollback import rolled_back
 from dbkit.workload import Key, as_key, plain_key
 
 CLOSE_TIMEOUT_S = 5
@@ -123,15 +125,15 @@ class Trial:
         tried = TriedClass(user_class.__name__, has_tasks=PageUser.read_pages not in user_class.tasks)
         try:
             check_class(user_class.__name__, user_class)
-            with self._test(user_class, tried) as page_class:
+            with self.testing(user_class, tried) as page_class:
                 tried.page_class = page_class
                 tried.rolled_back = page_class.writes and not self._writes
                 begun(tried)
-                self._prepare(page_class)
+                self.prepare(page_class)
                 if tried.has_tasks:
                     self._run_tasks(user_class, tried)
                 else:
-                    tried.pages.append(self._read_page(page_class, page_class.source, page_class.keys[0]))
+                    tried.pages.append(self.read_page(page_class, page_class.source, page_class.keys[0]))
         except BadKey:
             raise
         except Exception as error:
@@ -141,7 +143,7 @@ class Trial:
         return tried
 
     @contextmanager
-    def _test(self, user_class: type[PageUser], tried: TriedClass) -> Iterator[PageClass]:
+    def testing(self, user_class: type[PageUser], tried: TriedClass) -> Iterator[PageClass]:
         """A test of this class alone, with lanes of its own."""
         self._environment.user_classes = [user_class]
         self._context.begin_test(in_slots=False)
@@ -156,7 +158,7 @@ class Trial:
                 self._context.end_test()
                 tried.goes_on = False
 
-    def _prepare(self, page_class: PageClass) -> None:
+    def prepare(self, page_class: PageClass) -> None:
         """What a run checks and does before its first page."""
         configure_mappers()  # once for a process, and no page's own time
         verification.check_arguments(page_class)
@@ -173,19 +175,19 @@ class Trial:
         if page_class.writes and self._writes:
             reset_pages(self._context.database, page_class)
 
-    def _read_page(self, page_class: PageClass, source: PageSource, key: Key) -> TriedPage:
+    def read_page(self, page_class: PageClass, source: PageSource, key: Key) -> TriedPage:
         """Read a page in its lane, check it, and keep what it did."""
         is_rolled_back = page_class.writes and not self._writes
         stint = Stint(
             _NobodysPages(),
-            rolled_back(source) if is_rolled_back else source,
+            _rolled_back(source) if is_rolled_back else source,
             self._context.gate,
             lambda page: True,
             limit=1,
             key=key,
         )
         tried = TriedPage(source.name, key)
-        self._log.follow(stint)
+        self._log.follow(lambda: stint.in_flight.cost if isinstance(stint.in_flight, Page) else None)
         with warnings.catch_warnings(record=True) as caught:
             _listen_to_warnings()
             try:
@@ -222,7 +224,7 @@ class Trial:
             if chosen is None:
                 raise DbkitError(f"{tried.name} has no page_function: call read_page with a function")
             key = key or (following if function is None and following else next(keys))
-            page = self._read_page(page_class, page_class.source_of(chosen, name), key)
+            page = self.read_page(page_class, page_class.source_of(chosen, name), key)
             if function is None:
                 following = None if page.next_key is None else as_key(page.next_key)
             page.task = current
@@ -264,6 +266,7 @@ class _NobodysPages:
     def __init__(self) -> None:
         self.keys: Iterator[Key] = iter(())
         self.pages_asked = 0
+        self.back_off = BackOff()
 
     def key_after(self, page: Page) -> Key | None:
         return None
@@ -273,6 +276,10 @@ class _NobodysPages:
 
     def first_wait_share(self) -> float:
         return 0.0
+
+
+def _rolled_back(source: PageSource) -> PageSource:
+    return replace(source, function=rolled_back(source.function, source.end), end="rollback")
 
 
 def find_key(text: str, keys: list[Key]) -> Key:

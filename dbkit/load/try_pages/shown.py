@@ -6,7 +6,6 @@ line on. What is known of a failure is in `dbkit.load.try_pages.advice`.
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +17,7 @@ from sqlalchemy import Row
 
 from dbkit.analysis.formats import listed, number
 from dbkit.database.source_lines import application_traceback, raised_line
+from dbkit.database.statement_log import Statement
 from dbkit.errors import DbkitError
 from dbkit.load.page_class import PageClass
 from dbkit.load.try_pages.advice import Failure, advise, origin_of
@@ -25,7 +25,6 @@ from dbkit.load.try_pages.comparison import Comparison, are_alike
 from dbkit.load.try_pages.limit import TookTooLong
 from dbkit.load.try_pages.reading import TriedClass, TriedPage
 from dbkit.load.try_pages.secrets import Secrets
-from dbkit.load.try_pages.statements import Statement
 from dbkit.measure.cost import PARTS
 from dbkit.workload import Key, Workload, plain_key
 
@@ -36,8 +35,6 @@ PAGE_CHARACTERS = 48
 """So much of a page is shown: lines, items of each list, and characters of each text."""
 
 _PART_NAMES = {"queue_ms": "queue", "pool_ms": "pool", "connect_ms": "connecting", "db_ms": "db", "client_ms": "client"}
-_PLACEHOLDER = r"(?:%\(\w+\)s|\$\d+|%s)(?:::[A-Z][\w ]*?)?"
-_MANY_VALUES = re.compile(rf"\(({_PLACEHOLDER})(?:, {_PLACEHOLDER}){{3,}}\)")
 
 
 class Screen:
@@ -132,7 +129,7 @@ class Screen:
         self._print(Text(f"{number_of}.  {', '.join(parts)}", style="bold" if statement.times > 1 else ""))
         for line, times in statement.lines.items():
             self._print(Text(f"{line}{f'  × {times}' if len(statement.lines) > 1 else ''}", style="cyan"), 6)
-        self._print(Text(_short_sql(statement.sql)), 6)
+        self._print(Text(statement.short_sql), 6)
 
     def _show_failure(self, tried: TriedClass, error: BaseException, waiting_for: Statement | None, what: str) -> None:
         failure = Failure(
@@ -198,11 +195,6 @@ def _short_page(rendered: object, width: int) -> str:
         plain, max_width=width, max_length=PAGE_ITEMS, max_string=PAGE_CHARACTERS, max_depth=6
     ).splitlines()
     return "\n".join(shown if len(shown) <= PAGE_LINES else [*shown[: PAGE_LINES - 1], "…"])
-
-
-def _short_sql(sql: str) -> str:
-    """The SQL with the values of a long list in the place of their placeholders counted."""
-    return _MANY_VALUES.sub(lambda found: f"({found[1]}, … {found[0].count(', ') + 1} values)", sql)
 
 
 def _remarks(tried: TriedClass, page: TriedPage) -> Iterator[str]:

@@ -6,13 +6,13 @@ For the options see `dbkit.cli.options`, for which go together `dbkit.load.check
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
-from flask import Response, jsonify, request
+from flask import Response, request
 from locust import LoadTestShape, User
 from locust.argument_parser import default_args_dict, get_parser
 from locust.runners import STATE_RUNNING, STATE_SPAWNING, STATE_STOPPED
@@ -24,10 +24,12 @@ from dbkit.cli.options import OPTIONS
 from dbkit.errors import DbkitError
 from dbkit.load.checks import check_together
 from dbkit.load.context import LoadContext
+from dbkit.load.figure_checks import figure_checks
 from dbkit.load.shape import Rounds
+from dbkit.load.web.visitors import refusal
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-
+CHECKED = {"locust.swarm": 200, "locust.update_user": 400}
+"""What is posted is checked there; the status of a refusal, as Locust's form shows the message of a 200 only."""
 LAST_RUN_TIMEOUT_S = 30
 """How long to wait for what the last run has yet to do."""
 LOCUST_FORM_FIELDS = frozenset(
@@ -36,34 +38,50 @@ LOCUST_FORM_FIELDS = frozenset(
 """Fields that Locust's own form posts, and checks itself."""
 
 
-def guard_web_form(web_ui: WebUI, context: LoadContext) -> None:
-    """Have the web UI refuse a run with bad values, and every request that a page of another site sends.
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
 
-    Locust's form posts text, ignores the options' types and choices, and would set any option by its name; and its
-    server lets the pages of every origin read its answers. A browser names no origin where its own page's is asked.
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_OF_A_CLASS
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+MOST_OF_A_CLASS = 1_000_000
+MOST_RUN_TIME_S = 365 * 24 * 3600
+CLASS_SETTINGS: dict[str, Callable[[object], bool]] = {
+    "user_class_name": _is_text,
+    "host": _is_text,
+    "weight": _is_count,
+    "fixed_count": _is_count,
+    "tasks": _are_texts,
+}
+"""What Locust's page of classes can set of one, and which values it can have."""
+
+
+def guard_web_form(web_ui: WebUI, context: LoadContext) -> None:
+    """Have the web UI refuse a run with bad values, and settings of a class that Locust's pages do not offer.
+
+    Locust's form posts text, ignores the options' types and choices, and would set any option, and any attribute of a
+    class, by its name.
     """
 
     def refuse_bad_values() -> Response | None:
-        if request.method != "POST" or request.endpoint != "locust.swarm":
+        if request.method != "POST" or request.endpoint not in CHECKED:
             return None
         try:
-            _check_start(web_ui, context)
+            if request.endpoint == "locust.swarm":
+                _check_start(web_ui, context)
+            else:
+                _check_class_settings(context.environment)
         except DbkitError as mistake:
-            return _refusal(str(mistake))
+            return refusal(str(mistake), CHECKED[request.endpoint])
         return None
 
-    def refuse_other_sites() -> Response | None:
-        origin = request.headers.get("Origin")
-        if origin is None:
-            return None
-        # on loopback a foreign name would be one that its owner has pointed at this machine
-        is_foreign_name = web_ui.host in LOOPBACK_NAMES and urlsplit(origin).hostname not in LOOPBACK_NAMES
-        if urlsplit(origin).netloc == request.host and not is_foreign_name:
-            return None
-        return _refusal(f"a page of another site ({origin}) may not do this", status=403)
-
     assert web_ui.app is not None
-    web_ui.app.before_request(refuse_other_sites)
     web_ui.app.before_request(refuse_bad_values)
     _change_what_is_shown(web_ui)
 
@@ -86,10 +104,32 @@ def _check_start(web_ui: WebUI, context: LoadContext) -> None:
     if in_rounds and not runner.worker_count:
         raise DbkitError("no worker is connected; start some with locust --worker")
     check_together(options, user_classes, in_rounds=in_rounds)
+    figure_checks(options, user_classes, environment.available_user_classes)
     if options.arrivals and options.num_users is None:
         raise DbkitError("--arrivals needs -u beside a shape of your own: how many users have all of the rate")
     context.check(options, user_classes.values())
     _plan(context, options.run_time)
+
+
+def _check_class_settings(environment: Any) -> None:
+    """Raise DbkitError unless what is posted sets up a class as Locust's page of classes can.
+
+    Locust would set any attribute: also the SQL of a reset, and whether a class writes.
+    """
+    try:
+        settings = json.loads(request.data)
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise DbkitError("expected settings of a class, as JSON")
+    name = settings.get("user_class_name")
+    if not (isinstance(name, str) and name in (environment.available_user_tasks or {})):
+        raise DbkitError("there is no such user class")
+    for name, value in settings.items():
+        if name not in CLASS_SETTINGS:
+            raise DbkitError(f"{name} of a class cannot be set from the web UI; set it in the locustfile")
+        if not CLASS_SETTINGS[name](value):
+            raise DbkitError(f"{name}: invalid value")
 
 
 def _wait_for_last_run(context: LoadContext) -> None:
@@ -103,7 +143,8 @@ def _wait_for_last_run(context: LoadContext) -> None:
 def _read_form(context: LoadContext) -> argparse.Namespace:
     """The options that the run would have. Raises DbkitError for a posted value that the command line would refuse.
 
-    Times are put back into the form as plain seconds: Locust converts a text to the type of the option's last value.
+    They are put back into the form as they are read, times as plain seconds: Locust converts a text to the type of the
+    option's last value.
     """
     # of Locust's own some are not marked as hidden, though the form shows none of them
     hidden = default_args_dict().keys() | {"help"}
@@ -116,14 +157,27 @@ def _read_form(context: LoadContext) -> argparse.Namespace:
         if name not in shown:
             raise DbkitError(f"{name} cannot be set from the web form; give it on the command line")
         posted[name] = value = _read_value(shown[name], text)
-        if isinstance(value, float):
+        if isinstance(value, float | str):
             form[name] = str(value)
     request.form = ImmutableMultiDict(form)
-    posted["run_time"] = request.form.get("run_time")
+    posted["run_time"] = _read_run_time(request.form.get("run_time"))
     if "user_count" in request.form:  # else a shape of the user's own decides
         with suppress(ValueError):  # Locust itself refuses what is no number
             posted["num_users"] = int(request.form["user_count"])
     return argparse.Namespace(**vars(context.options) | posted)
+
+
+def _read_run_time(text: str | None) -> str | None:
+    """The text, which Locust itself reads. Raises DbkitError for a time that no timer can wait for."""
+    try:
+        is_too_long = bool(text) and parse_timespan(text) > MOST_RUN_TIME_S
+    except OverflowError:
+        is_too_long = True
+    except ValueError:  # Locust itself refuses what is no time
+        is_too_long = False
+    if is_too_long:
+        raise DbkitError(f"invalid run time {str(text)[:20]!r}: expected a year at most")
+    return text
 
 
 def _read_value(option: argparse.Action, text: str) -> Any:
@@ -165,7 +219,10 @@ def _picked_classes(environment: Any) -> dict[str, type[User]]:
 def _picked_shape(environment: Any) -> LoadTestShape | None:
     """The shape that Locust would take. Raises DbkitError where classes made for rounds would run at once."""
     available = environment.available_shape_classes or {}
-    shape = available.get(request.form.get("shape_class", ""))
+    name = request.form.get("shape_class", "Default")
+    if name not in available and name != "Default":
+        raise DbkitError(f"there is no shape {name[:40]!r}; choose from {', '.join(sorted(['Default', *available]))}")
+    shape = available.get(name)
     if shape is None and (rounds := [name for name, each in available.items() if isinstance(each, Rounds)]):
         raise DbkitError(f"without its shape this locustfile would run all classes at once; choose {rounds[0]}")
     return shape
@@ -191,10 +248,3 @@ def _change_what_is_shown(web_ui: WebUI) -> None:
             shown["available_shape_classes"] = sorted(available)
 
     web_ui.update_template_args = update_and_change  # type: ignore[method-assign]
-
-
-def _refusal(message: str, status: int = 200) -> Response:
-    # Locust's form shows the message of a 200 only
-    response = jsonify({"success": False, "message": message, "host": None})
-    response.status_code = status
-    return response

@@ -94,7 +94,7 @@ class StrategiesTab:
 
     def _download(self, name: str) -> Response:
         if name not in DOWNLOADS:
-            return make_response(f"there is no {name}; there are {', '.join(DOWNLOADS)}\n", 404)
+            return _missing(f"there is no such file; there are {', '.join(DOWNLOADS)}")
         if self._results.finished:
             self._context.written.wait(WRITTEN_TIMEOUT_S)
 
@@ -104,7 +104,7 @@ class StrategiesTab:
 
         result, content = self._conductor.pauses.call(make)
         if result is None:
-            return make_response("nothing has been measured yet; start a run\n", 404)
+            return _missing("nothing has been measured yet; start a run")
         response = make_response(content)
         response.mimetype = MIME_TYPES[name.rpartition(".")[2]]
         measured_at = re.sub("[^0-9]", "", str(result.measured_on["measured_at"])[:19])
@@ -190,11 +190,15 @@ class StrategiesTab:
 
 def _asset(name: str) -> Response:
     if name not in ("charts.js", "style.css", "tab.css", "tab.js"):
-        return make_response("", 404)
+        return _missing("there is no such file")
     response = make_response(view.source(name))
     response.mimetype = "text/css" if name.endswith(".css") else "text/javascript"
     response.headers["Cache-Control"] = "no-cache"
     return response
+
+
+def _missing(words: str) -> Response:
+    return Response(f"{words}\n", status=404, mimetype="text/plain")
 
 
 def _plotly() -> Response:
