@@ -19,7 +19,7 @@ from dbkit.analysis.records import ClassRow, Verdict
 from dbkit.analysis.varied import line, load, settings
 
 MOST_SPOKEN_OF = 5
-"""Of so many classes a sentence speaks; the others are in the tables."""
+"""How many classes a sentence names; the others are in the tables."""
 
 
 def headline_of_rounds(parts: Sequence[Part]) -> list[str]:

@@ -14,6 +14,7 @@ from dbkit.analysis.formats import harness_share, listed
 from dbkit.analysis.pairs import LOAD, Group, Pairing
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow, Verdict
 from dbkit.analysis.rows import PERCENTILES, round_figure, rounded
+from dbkit.analysis.slot import has_ratio
 from dbkit.analysis.verdict import (
     CLIENT_CPU_MS,
     PAGES_PER_S,
@@ -51,8 +52,11 @@ def compare_rows(
     found: Sequence[Pairing],
     quantities: Collection[str],
     leading: str,
+    error: float,
 ) -> Verdicts:
     """Compare the rows as they were paired, by each of the `quantities`; `models` are of those that have one already.
+
+    The intervals of one quantity hold together: they miss in a share `error` of runs.
 
     Loads are compared with the smallest where nothing else differs, and with the fastest in any case: by the `leading`
     quantity, which is pages a second, or else a response time.
@@ -66,12 +70,13 @@ def compare_rows(
             if not is_told and column != leading:
                 continue
             # which are the slowest and the fastest is seen in the data: then any pair of a group could have been it
-            error = model.error_of_each([(rows[one].label, rows[other].label) for one, other in pairing.family])
+            family = [(rows[one].label, rows[other].label) for one, other in pairing.family]
+            of_each = model.error_of_each(family, error)
             if is_told:
-                verdicts.against_reference += _verdicts(column, model, pairing, pairing.pairs, error, rows)
+                verdicts.against_reference += _verdicts(column, model, pairing, pairing.pairs, of_each, rows)
             if column == leading and not pairing.named:
                 pairs = [pair for group in pairing.groups for pair in _with_fastest(group, rows, leading)]
-                verdicts.against_fastest += _verdicts(column, model, pairing, pairs, error, rows)
+                verdicts.against_fastest += _verdicts(column, model, pairing, pairs, of_each, rows)
     return verdicts
 
 
@@ -86,14 +91,15 @@ def _with_fastest(group: Group, rows: Mapping[Condition, ClassRow], leading: str
 def model_of(rows: Iterable[SlotRow | BareRow], column: str, labels: Mapping[int, str] | None = None) -> Model:
     """The model of one column of the slots; `labels` replace those of some slots, by their number.
 
-    For `pages_per_s` it leaves out what served no page in some slot: its other slots alone would flatter it.
+    For `pages_per_s` it leaves out what served no page in some slot: its other slots alone would flatter it. A column
+    that is none of the `QUANTITIES` is taken for a time, which steal raises. Figures that have no ratio are left out.
     """
     labels = labels or {}
     known = [(labels.get(row.slot, row.label), row.round, getattr(row, column), row.steal_share) for row in rows]
     empty = {label for label, _, value, _ in known if not value} if column == "pages_per_s" else set()
     return Model(
-        [Observation(*observed) for observed in known if observed[2] and observed[0] not in empty],
-        QUANTITIES[column],
+        [Observation(*observed) for observed in known if has_ratio(observed[2]) and observed[0] not in empty],
+        QUANTITIES.get(column) or response_time(column),
     )
 
 

@@ -38,7 +38,7 @@ from dbkit.analysis.verdict import quantile_of_t
 FAR = 1.5
 """The largest excess that counts: 4.5 times the limit."""
 ERROR = 0.0025
-"""Of each one-sided test."""
+"""The error of each one-sided test."""
 RESOLUTION = 0.1
 """How wide an interval may be where a search ends, as a share of its edge; below 10 positions it is one."""
 GUESSED_SCATTER = 0.15
@@ -100,7 +100,7 @@ class Edge:
         return self._to_be_shown()
 
     def _to_be_shown(self) -> int:
-        """Of the positions beside the edge, and of those farther out, the one that has been measured too little."""
+        """The position beside the edge, or farther out, that has been measured too little."""
         low, high = self.interval
         distance, patience = 0, PATIENCE
         while True:

@@ -40,7 +40,7 @@ _TIMES = 3
 LEAST_CPU = 0.5
 """The share of the client CPU time that is not put down to sleeping in any case."""
 LARGEST_FACTOR = 20.0
-"""Of the CPU times, at the most and, upside down, at the least: beyond it the network is not what was measured."""
+"""How far CPU times are scaled, up or down: beyond it the network is not what was measured."""
 
 
 @dataclass(frozen=True)

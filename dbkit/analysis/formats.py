@@ -74,6 +74,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest_s:02} s" if minutes else f"{rest_s} s"
 
 
+def shortened(text: str, limit: int) -> str:
+    """Text of no more than `limit` letters, the last of which is … where there were more."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
 def listed(words: Sequence[str]) -> str:
     """`A`, `A and B`, `A, B and C`; names that have commas themselves are set apart by semicolons."""
     return " and ".join([*filter(None, [separated(words[:-1])]), *words[-1:]])

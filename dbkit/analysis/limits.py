@@ -27,7 +27,11 @@ FIGURES = {
 """The columns that a limit can be on, by their names."""
 
 _WORDS = {"<": "under", "<=": "at most at", ">": "over", ">=": "at least at", "=": "at"}
-_FORM = re.compile(r"\s*(\w+)\s*(<=|>=|<|>|=)\s*([0-9.eE+-]+)\s*(?:(%)\s*of\s+(\w+)|\*\s*(\w+))?\s*")
+_FORM = re.compile(
+    r"\s*(?P<figure>\w+)\s*(?P<comparison><=|>=|<|>|=)\s*"
+    r"(?:(?P<alone>[^\W\d]\w*)"
+    r"|(?P<number>[0-9.eE+-]+)\s*(?:(?P<percent>%)\s*of\s+(?P<of_percent>\w+)|\*\s*(?P<of_factor>\w+))?)\s*"
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Limit:
     number: float
     """What the figure is compared with, in the figure's unit, or as a share of that of the `reference`."""
     reference: str = ""
-    """Of what the number is a share, such as `best`; empty where it is no share."""
+    """What the number is a share of, such as `best`; empty where it is no share."""
 
     @property
     def is_upper(self) -> bool:
@@ -85,30 +89,37 @@ class Limit:
 
     def __str__(self) -> str:
         """The limit as it can be read again, in one form."""
-        bound = f"{self.number * 100:g} % of {self.reference}" if self.reference else f"{self.number:g}"
+        bound = f"{self.number:g}"
+        if self.reference == BEST:
+            bound = f"{self.number * 100:g} % of {BEST}"
+        elif self.reference:
+            bound = self.reference if self.number == 1 else f"{bound} * {self.reference}"
         return f"{self.figure} {self.comparison} {bound}"
 
 
-def read_limit(text: str, references: Collection[str] = (BEST,)) -> Limit:
-    """A limit as it is written: FIGURE COMPARISON NUMBER, where a share is `99 % of NAME` or `0.99 * NAME`.
+def read_limit(text: str, references: Collection[str] | None = (BEST,), more: Collection[str] = ()) -> Limit:
+    """A limit as it is written: FIGURE COMPARISON NUMBER, where a share is `99 % of NAME`, `0.99 * NAME` or `NAME`.
 
-    Shares can be of the `references`. Raises DbkitError for another form, an unknown figure or reference, and for a
-    limit that nothing could keep or break.
+    Shares can be of the `references`; with None of whatever is named. `more` figures are known beside `FIGURES`. Raises
+    DbkitError for another form, an unknown figure or reference, and for a limit that nothing could keep or break.
     """
     form = _FORM.fullmatch(text)
-    if form is None:
-        share = f" or pages_per_s > 99 % of {next(iter(references))}" if references else ""
+    # a word alone is a reference, or else no number
+    if form is None or (form["alone"] and references is not None and form["alone"] not in references):
+        example = "before" if references is None else next(iter(references), "")
+        share = f" or pages_per_s > 99 % of {example}" if example else ""
         raise DbkitError(
             f"invalid value {text!r}: expected a figure, one of < <= > >= =, and a number, such as p95_ms < 50,"
             f" failures = 0{share}"
         )
-    figure, comparison, written, percent, of_percent, of_factor = form.groups()
-    if figure not in FIGURES:
-        raise DbkitError(f"there is no figure {figure}: choose one of {', '.join(FIGURES)}")
-    reference = of_percent or of_factor or ""
-    if reference and reference not in references:
+    figure = form["figure"]
+    if figure not in FIGURES and figure not in more:
+        raise DbkitError(f"there is no figure {figure}: choose one of {', '.join([*FIGURES, *more])}")
+    reference = form["alone"] or form["of_percent"] or form["of_factor"] or ""
+    if reference and references is not None and reference not in references:
         raise DbkitError(f"invalid value {text!r}: a share can be of {' or '.join(references) or 'nothing'}")
-    limit = Limit(figure, comparison, _number(written, text) / (100 if percent else 1), reference)
+    bound = _number(form["number"] or "1", text) / (100 if form["percent"] else 1)
+    limit = Limit(figure, form["comparison"], bound, reference)
     _check(limit, text)
     return limit
 

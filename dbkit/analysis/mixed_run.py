@@ -46,7 +46,7 @@ def result_of_mixed_run(
             tally,
             end,
             users=users if chosen == 1 else None,
-            pages_per_s=per(tally.succeeded, seconds),
+            pages_per_s=per(tally.page_equivalents, seconds),
             **(_arrivals(tally, seconds) if open_loop else {}),
         )
         for name, tally in tallies.items()
@@ -55,7 +55,7 @@ def result_of_mixed_run(
     cut_short = planned_s is not None and ran_s <= planned_s - 1
     warnings = [f"cut short: {ran_s:.0f} of {planned_s:.0f} seconds were run"] if cut_short else []
     if unfinished := sum(row.unfinished for row in strategies):
-        warnings.append(f"pages cut off when their users were stopped, in no other figure: {unfinished}")
+        warnings.append(f"pages cut off, and failed, as they did not come back within --drain-timeout: {unfinished}")
     if overrun := [row.label for row in strategies if row.sustained is False]:
         warnings.append(
             f"not sustained: {listed(overrun)} did not keep up with the arrivals, so that response times, which would"
@@ -88,6 +88,6 @@ def result_of_mixed_run(
 
 def _arrivals(tally: Tally, seconds: float) -> dict[str, Any]:
     """The columns of arrivals. How many were asked for a second is what was: in a ramp that rises with the users."""
-    asked = tally.pages + tally.unfinished + tally.not_begun
+    asked = tally.pages + tally.not_begun
     kept_up = is_sustained(asked, tally.not_begun)
     return {"arrivals_per_s": per(asked, seconds), **arrival_figures(tally, kept_up, tally.not_begun)}

@@ -16,7 +16,7 @@ from dbkit.analysis.records import ClassRow, Verdict
 from dbkit.analysis.varied import leading_load, line, load
 
 MOST_SPOKEN_OF = 5
-"""Of so many conditions sentences speak; the others are in the tables."""
+"""How many conditions the sentences name; the others are in the tables."""
 
 
 def answer_of_arrivals(part: Part) -> list[str]:

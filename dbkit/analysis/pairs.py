@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import log
 from statistics import fmean
 
 from dbkit.analysis.condition import Condition, Load, Variation
+from dbkit.analysis.revisions import REVISION
 
 CLASS = "class"
 LOAD = "load"
@@ -68,16 +69,20 @@ def pairings(
     """How the conditions of one workload are compared. `levels` say of those that can be how fast they are.
 
     Classes are compared with the class that was `named` before the run, else with the slowest; values of a setting with
-    the first of its `variations`, and loads with the smallest.
+    the first of its `variations`, and loads with the smallest. Where there are two revisions, they alone are compared.
     """
     classes = {each.user_class for each in conditions} | ({named} if named else set())
     conditions = list(levels)
+    of_settings = values_in_order(conditions, variations)
+    if REVISION in of_settings:
+        revisions = _of_setting(conditions, REVISION, of_settings[REVISION])
+        return [replace(revisions, named=True)] if revisions.groups else []
     found = []
     if len(classes) > 1 and (named or levels):
         reference = named or _slowest_class(levels)
         groups = _groups(conditions, _without_class, lambda each: each.user_class == reference)
         found.append(Pairing(CLASS, reference, named is not None, groups))
-    found += [_of_setting(conditions, *each) for each in values_in_order(conditions, variations).items()]
+    found += [_of_setting(conditions, *each) for each in of_settings.items()]
     loads = sorted({each.load for each in conditions if each.load})
     if len(loads) > 1:
         ascending = [each for load in loads for each in conditions if each.load == load]

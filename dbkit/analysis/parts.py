@@ -160,7 +160,7 @@ def parts(result: Result) -> list[Part]:
 
 
 def leading(result: Result) -> list[bool]:
-    """Of each sentence of the headline, whether it is the first one, or the first one on one of several workloads."""
+    """Whether each sentence of the headline is the first one, or the first one on one of several workloads."""
     names = [part.workload for part in parts(result)]
     beginnings = tuple(f"{name}: " for name in names) if len(names) > 1 else ()
     return [not place or sentence.startswith(beginnings) for place, sentence in enumerate(result.headline)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 
 from dbkit.analysis.condition import Condition
@@ -53,6 +53,8 @@ class Schedule:
     """How many of them are bare."""
     budget_s: float | None = None
     """After so long no further round begins, so that rounds and slots are the most that there can be."""
+    error: Callable[[], float] | None = None
+    """The error that the intervals of one quantity may have, as far as it has been run; None for 0.05."""
 
 
 def rounds(conditions: Collection[Condition], count: int, seed: int, *, calibrate: bool = False) -> Schedule:

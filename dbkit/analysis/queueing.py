@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _ACCURACY = 1e-7
-"""Of a share of the cores: more than enough for the digits that a result has."""
+"""The accuracy of a share of the cores: more than enough for the digits that a result has."""
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,7 @@ class PageFigures(Struct, kw_only=True):
     settings: dict[str, str]
     """Those that vary, by name, as `{"pool-size": "5"}`: CSV files have a column for each."""
 
-    pages: Annotated[
-        Count, Column(Group.PAGES, "pages that began in the measured time and came back, failed ones included")
-    ]
+    pages: Annotated[Count, Column(Group.PAGES, "pages that began in the measured time, failed ones included")]
     failures: Annotated[
         Count,
         Column(
@@ -67,12 +65,22 @@ class PageFigures(Struct, kw_only=True):
         Count,
         Column(
             Group.PAGES,
-            "pages cut off: in rounds after `--drain-timeout`, those of the warm-up included; else when "
-            "their users were stopped. In no other figure",
+            "those of the failed pages that were cut off, as they had not come back within `--drain-timeout` after "
+            "the slot, or after their user was stopped. In rounds also those of the warm-up, which are in no other "
+            "figure",
             heading="cut off",
             terminal="cut off",
         ),
     ]
+    backed_off_s: Annotated[
+        Figure,
+        Column(
+            Group.PAGES,
+            "how long users waited in all, beyond their think time, before they tried again to connect: see "
+            "[below](#when-the-server-is-down). They asked for no page meanwhile",
+            "s",
+        ),
+    ] = None
     pages_per_s: Annotated[
         Figure,
         Column(
@@ -189,7 +197,23 @@ class PageFigures(Struct, kw_only=True):
             terminal="trips",
         ),
     ]
+    prepares: Annotated[
+        Figure,
+        Column(
+            Group.COUNTS,
+            "statements that the driver had the server prepare under a name, to execute them again",
+            heading="prepares",
+        ),
+    ] = None
     rows: Annotated[Figure, Column(Group.COUNTS, "rows that the server returned", heading="rows", terminal="rows")]
+    discarded_rows: Annotated[
+        Figure,
+        Column(
+            Group.COUNTS,
+            "rows that SQLAlchemy's `unique()` threw away: see [below](#rows-that-are-discarded)",
+            heading="discarded",
+        ),
+    ] = None
     connections: Annotated[Figure, Column(Group.COUNTS, "connections opened", heading="conns")]
 
     queue_ms: Annotated[
@@ -256,7 +280,7 @@ class PageFigures(Struct, kw_only=True):
         Column(
             Group.CPU,
             "CPU time of the server, warm-up pages included, where it runs on the machine that conducts "
-            "the run; else empty",
+            "the run; else empty, and in a slot in which it ended",
             "ms",
             heading="server CPU",
             terminal="srv",

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field, to_builtins
 
+from dbkit.analysis.checks import CheckOutcome
 from dbkit.analysis.model_records import Forecast, Law, LimitFound
 from dbkit.analysis.records import BareRow, ClassRow, Count, Figure, Number, SlotRow, Verdict
+from dbkit.analysis.revisions import Revisions
 
 FORMAT = 5
 """The format of `<prefix>_comparison.json`; raised when what is in it changes its meaning."""
@@ -147,8 +149,39 @@ class Result(Struct, kw_only=True):
     """How each class scales that was measured with several numbers of users."""
     limits: list[LimitFound] = []
     """How far each class keeps the limit that was searched for; none in other runs."""
+    revisions: Revisions | None = None
+    """Both sides of a before and after; their rows have the setting `revision`."""
+    checks: list[CheckOutcome] = []
+    """What came of the checks that were asked for, one for each condition."""
+    missing: list[str] = []
+    """Which parts could not be made, and why: see `dbkit.analysis.surviving`. They are among the warnings, too."""
+
+    def slots_of(self, row: ClassRow) -> list[SlotRow]:
+        """The slots that a row rests on."""
+        return [slot for slot in self.slots if slot.condition == row.condition and not slot.replaced]
 
     def as_json(self) -> dict[str, Any]:
         """The content of `<prefix>_comparison.json`, as plain values."""
         content: dict[str, Any] = to_builtins(self)
         return content
+
+
+def empty_result() -> Result:
+    """A complete result with nothing in it, to be filled by those that measure less than a run does."""
+    return Result(
+        state="complete",
+        mixed=False,
+        headline=[],
+        warnings=[],
+        measured_on={},
+        workloads=[],
+        references={},
+        strategies=[],
+        verdicts=[],
+        against_fastest=[],
+        slots=[],
+        calibration=[],
+        timeline=None,
+        plans=[],
+        failures=[],
+    )

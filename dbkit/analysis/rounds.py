@@ -20,11 +20,14 @@ from dbkit.analysis.pairs import pairings, values_in_order
 from dbkit.analysis.parts import parts
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow
 from dbkit.analysis.result import Reference, Result, WorkloadInfo
+from dbkit.analysis.revisions import REVISION
 from dbkit.analysis.rows import ConditionTotal, bare_row, round_figure, slot_row, without_times
 from dbkit.analysis.scaling import laws
 from dbkit.analysis.search import Search
 from dbkit.analysis.slot import Slot, UserClass
+from dbkit.analysis.surviving import surviving
 from dbkit.analysis.varied import leading_quantity
+from dbkit.analysis.verdict import CONFIDENCE, Model
 from dbkit.analysis.warnings import (
     warnings_of_classes,
     warnings_of_empty_slots,
@@ -95,11 +98,13 @@ class Rounds:
         quantities: Collection[str] = tuple(QUANTITIES),
         *,
         goes_on: bool = False,
+        error: float | None = None,
     ) -> Result:
         """The result of the slots so far, with verdicts on the `quantities`.
 
-        `planned_slots` counts the slots of the conditions, and none in which pages are read bare. `goes_on` says that
-        there will be more.
+        The intervals of one quantity miss in a share `error` of runs, 0.05 where none is given: for that of a before
+        and after see `dbkit.analysis.sequential`. `planned_slots` counts the slots of the conditions, and none in which
+        pages are read bare. `goes_on` says that there will be more.
         """
         self._leave_replaced_out()
         names = labels({slot.condition for slot in (*self._slots, *self._bare)})
@@ -125,48 +130,72 @@ class Rounds:
             failures=[],
         )
         for workload in sorted({row.workload for row in slots}):
-            self._add_workload(result, workload, names, quantities)
-        result.warnings = [
-            *warnings_of_rounds(slots, planned_slots, are_planned=self._search is None),
-            *warnings_of_workloads(self._workloads, in_slots=True),
-            *warnings_of_classes(result.strategies),
-            *warnings_of_empty_slots(counted),
-            *warnings_of_users([slot for slot in self._slots if not slot.replaced], names),
-        ]
+            self._add_workload(result, workload, names, quantities, 1 - CONFIDENCE if error is None else error)
+        with surviving(result, "warnings"):
+            result.warnings += [
+                *warnings_of_rounds(slots, planned_slots, are_planned=self._search is None),
+                *warnings_of_workloads(self._workloads, in_slots=True),
+                *warnings_of_classes(result.strategies),
+                *warnings_of_empty_slots(counted),
+                *warnings_of_users([slot for slot in self._slots if not slot.replaced], names),
+            ]
         if self._search is not None:
             state: State = "searching" if goes_on else "cut short" if result.state == "cut short" else "budget spent"
-            result.limits = limits_found(self._search, result.strategies, counted, measured_on, state)
-        make_headline(result)
+            with surviving(result, "the limits"):
+                result.limits = limits_found(self._search, result.strategies, counted, measured_on, state)
+        with surviving(result, "the answer in words"):
+            make_headline(result)
         return result
 
     def _add_workload(
-        self, result: Result, workload: str, names: Mapping[Condition, str], quantities: Collection[str]
+        self, result: Result, workload: str, names: Mapping[Condition, str], quantities: Collection[str], error: float
     ) -> None:
         """Add the rows of a workload's conditions, and how they compare with each other."""
         counted = [row for row in result.slots if not row.replaced and row.workload == workload]
         if self._search is not None:
             result.strategies += in_order(self._class_rows(workload, names, {}), self._variations)
             return
-        on_pages = model_of(counted, "pages_per_s")
-        rows = self._class_rows(workload, names, on_pages.levels())
+        models: dict[str, Model] = {}
+        levels: Mapping[str, float] = {}
+        with surviving(result, f"the levels of {workload}"):
+            models["pages_per_s"] = model_of(counted, "pages_per_s")
+            levels = models["pages_per_s"].levels()
+        rows = self._class_rows(workload, names, levels)
         unsustained = {row.label for row in rows.values() if row.sustained is False}
         for slot in counted:
             if slot.label in unsustained:  # those of its slots that happened to keep up would flatter it
                 without_times(slot)
         result.strategies += in_order(rows, self._variations)
+        if not models:
+            return
         if "pages_per_s" in quantities:
-            add_harness_shares([*rows.values()], counted, self._bare_rows(workload, result.calibration))
-        models = {"pages_per_s": on_pages}
+            with surviving(result, f"the harness's shares of {workload}"):
+                add_harness_shares([*rows.values()], counted, self._bare_rows(workload, result.calibration))
+        with surviving(result, f"the verdicts on {workload}"):
+            self._add_verdicts(result, workload, counted, rows, models, quantities, error)
+
+    def _add_verdicts(
+        self,
+        result: Result,
+        workload: str,
+        counted: Sequence[SlotRow],
+        rows: Mapping[Condition, ClassRow],
+        models: dict[str, Model],
+        quantities: Collection[str],
+        error: float,
+    ) -> None:
         leading = leading_quantity(rows.values())
         if leading not in models:
             models[leading] = model_of(counted, leading)
             quantities = {leading, *quantities} if quantities else ()
+            if any(REVISION in row.settings for row in counted):  # how much is asked for is no merit of a revision
+                quantities = {*quantities} - {"pages_per_s"}
         by_label = models[leading].levels()
         if leading != "pages_per_s":  # a time: the shorter the faster
             by_label = {label: 1 / level for label, level in by_label.items()}
         levels = {condition: by_label[row.label] for condition, row in rows.items() if row.label in by_label}
         found = pairings(rows, levels, self._variations, self._named_reference(workload))
-        verdicts = compare_rows(counted, models, rows, found, quantities, leading)
+        verdicts = compare_rows(counted, models, rows, found, quantities, leading, error)
         result.verdicts += verdicts.against_reference
         result.against_fastest += verdicts.against_fastest
         if references := [
@@ -252,6 +281,8 @@ def result_of_rounds(
     workloads: Sequence[WorkloadInfo] = (),
     variations: Sequence[Variation] = (),
     search: Search | None = None,
+    quantities: Collection[str] = tuple(QUANTITIES),
+    error: float | None = None,
 ) -> Result:
     """The result of isolated slots; see `Rounds`."""
     rounds = Rounds(
@@ -259,10 +290,12 @@ def result_of_rounds(
     )
     for slot in slots:
         rounds.add(slot)
-    result = rounds.result(planned_slots, measured_on)
-    result.forecasts = Forecasts(result.strategies, result.slots, measured_on).distances()
+    result = rounds.result(planned_slots, measured_on, quantities, error=error)
+    with surviving(result, "forecasts"):
+        result.forecasts = Forecasts(result.strategies, result.slots, measured_on).distances()
     if search is None:  # whose rounds have different loads
-        result.laws = laws(result.slots)
+        with surviving(result, "laws of scaling"):
+            result.laws = laws(result.slots)
     if not disturbed_sentences(result.slots):
         result.headline += _sentences_on_models(result)
     return result

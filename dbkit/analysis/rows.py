@@ -275,6 +275,7 @@ def _mean_figures(tally: Tally, answer_wait_ms: float | None) -> dict[str, Any]:
         **{name: tally.mean_ms(name) for name in PARTS},
         **db_parts(tally.mean_ms("db_ms"), answer_wait_ms),
         "think_ms": per(tally.think_ms, tally.pages),
+        "backed_off_s": tally.backed_off_ms / 1000,
     }
     longest = None if answer_wait_ms is None else max(SHOWN_PARTS, key=lambda part: figures[part] or 0)
     return {**figures, "largest_part": None if longest is None else _HEADINGS[longest]}

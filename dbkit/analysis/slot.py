@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from math import isfinite
 from statistics import fmean
 
 from dbkit.analysis.condition import Arrivals, Condition
@@ -224,6 +225,11 @@ def sustained(slots: Collection[Slot]) -> bool | None:
 def per(value: float, by: float) -> float | None:
     """`value` divided by `by`; None where that is 0."""
     return value / by if by else None
+
+
+def has_ratio(value: float | None) -> bool:
+    """Whether ratios to a figure, or of it, say something: it is known, above 0 and finite."""
+    return value is not None and isfinite(value) and value > 0
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -56,6 +56,7 @@ MIN_DEGREES_OF_FREEDOM = 2  # left when steal is fitted: with one, the wider qua
 LARGEST_LOG = 30.0  # of a ratio and its interval's ends: further out, 10 to the 13th, they say nothing more
 ROUNDING = 1e-12  # added to an interval's half-width, so that the arithmetic's own rounding never shows a difference
 DRAWS = 4000  # of the simulation: the error of a table is then right to a third of a percent point
+LEAST_DRAWS = 20  # of them below the quantile that is sought
 DRAWS_AT_A_TIME = 500  # so that they stay in the processor's cache
 DENSE_WEIGHTS = 1_000_000  # of the simulation; with more of them, most are left out
 SMALLEST_WEIGHT = 1e-6  # of a pair's largest, below which one is left out: together they change an interval by less
@@ -230,10 +231,11 @@ class Model:
             levels[name] = exp(effects[place] + others[of_connected].mean())
         return levels
 
-    def error_of_each(self, pairs: Sequence[Pair] | None = None) -> float:
-        """The error, 0 to 1, that each of the `pairs` may have for their 95 % intervals to hold together.
+    def error_of_each(self, pairs: Sequence[Pair] | None = None, error: float = 1 - CONFIDENCE) -> float:
+        """The error, 0 to 1, that each of the `pairs` may have for their intervals to hold together.
 
-        None stands for all pairs. Pairs that have no interval do not count. A single pair may have all of it, 0.05.
+        They miss in a share `error` of runs, 0.05 by default. None stands for all pairs. Pairs that have no interval do
+        not count. A single pair may have all of it.
         """
         family = [
             (self._places[name], self._places[reference])
@@ -242,8 +244,10 @@ class Model:
         ]
         family = [pair for pair in family if self._common_rounds[pair] >= MIN_ROUNDS]
         if len(family) <= 1:
-            return 1 - CONFIDENCE
-        return min(float(np.quantile(self._smallest_p(family), 1 - CONFIDENCE)), 1 - CONFIDENCE)
+            return error
+        if error * DRAWS < LEAST_DRAWS:  # too few of the draws to know it by: shared equally, which is never too much
+            return error / len(family)
+        return min(float(np.quantile(self._smallest_p(family), error)), error)
 
     def compare(self, name: str, reference: str, error: float) -> Comparison:
         """Compare a class with another; the interval misses the true ratio in a share `error` of runs.

@@ -40,7 +40,7 @@ def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int, *, are_plann
         )
         warnings.append(f"cut short: {how_many}")
     if unfinished := sum(row.unfinished for row in rows):
-        warnings.append(f"pages cut off after --drain-timeout, in no figure: {unfinished}")
+        warnings.append(f"pages cut off, and failed, as they did not come back within --drain-timeout: {unfinished}")
     if replaced := sum(row.replaced for row in rows):
         warnings.append(f"slots disturbed by others on the machine, or incomplete, and run again: {replaced}")
     if disturbed := sum(row.disturbed and not row.replaced for row in rows):
@@ -49,6 +49,14 @@ def warnings_of_rounds(rows: Sequence[SlotRow], planned_slots: int, *, are_plann
         warnings.append(f"slots in which a worker was lost, and counted: {incomplete} of {done}")
     counted = [row for row in rows if not row.replaced]
     return warnings + _warnings_of_stalls(counted) + _warnings_of_stalled_pages(counted)
+
+
+def warnings_of_processes(lost: int) -> list[str]:
+    """The warning where load processes were `lost`, so that they did not report their last pages."""
+    if not lost:
+        return []
+    how_many = "1 load process was lost: its" if lost == 1 else f"{lost} load processes were lost: their"
+    return [f"{how_many} pages since the last report are missing, and fewer processes read the later ones"]
 
 
 def warnings_of_workloads(workloads: Iterable[WorkloadInfo], *, in_slots: bool) -> list[str]:
@@ -67,6 +75,12 @@ def warnings_of_classes(rows: Sequence[ClassRow]) -> list[str]:
         f"{row.label}: {row.failures} of {row.pages} pages failed; other figures are of the others"
         for row in rows
         if row.failures
+    ]
+    warnings += [
+        f"users of {row.label} waited {number(row.backed_off_s)} s in all before they tried again to connect, and asked"
+        " for no page meanwhile"
+        for row in rows
+        if row.backed_off_s
     ]
     # where the pool varies, that it shows what a small one costs is what was asked for
     connecting = [
