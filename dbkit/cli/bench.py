@@ -58,11 +58,15 @@ class Timing:
 
 
 def check_connections(database: DatabaseUrl, workload: Workload) -> None:
-    """Raise DbkitError where the workload could open more connections than the server allows."""
-    allowed = check_server(database).connections_allowed
+    """Raise DbkitError where the workload could open more connections than the server allows.
+
+    How many a pooler before it allows is not asked for.
+    """
+    server = check_server(database)
+    allowed = server.connections_allowed
     capacity = workload.settings.pool_capacity
     needed = min(len(workload.pages), workload.concurrency, workload.concurrency if capacity is None else capacity)
-    if needed > allowed:
+    if needed > allowed and not server.is_pooled:
         raise DbkitError(
             f"{workload.concurrency} pages at a time could open {needed} connections, but the server allows {allowed};"
             " lower --concurrency or --pool-size, or raise max_connections"

@@ -9,6 +9,7 @@ from typing import Any
 from dbkit.cli.bench import BENCH_STACKS, Workload, bench, check_connections
 from dbkit.cli.options import add_options, read_settings
 from dbkit.database.engines import find_database
+from dbkit.database.pooler import check_pooler
 from dbkit.database.relay import Relays
 from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
@@ -29,7 +30,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    database = options.database_url or find_database()
+    database = (options.database_url or find_database()).through(options.pooler)
     settings = read_settings(options)
     pages_there = read_shape(database).pages(options.page_size)
     workload = Workload(
@@ -39,6 +40,7 @@ def _run(options: argparse.Namespace) -> None:
         concurrency=options.concurrency,
         settings=settings,
     )
+    check_pooler(database, settings)
     check_connections(database, workload)
     # it warns of each statement that is cancelled because another page failed, or on Ctrl-C
     logging.getLogger("psycopg").setLevel(logging.ERROR)

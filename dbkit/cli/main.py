@@ -7,10 +7,26 @@ from __future__ import annotations
 
 import argparse
 
-from dbkit.cli import bench_command, forecast_command, options_command, report_command, serve_command, try_command
+from dbkit.cli import (
+    bench_command,
+    diff_command,
+    forecast_command,
+    options_command,
+    report_command,
+    serve_command,
+    try_command,
+)
 from dbkit.cli.arguments import ArgumentParser, exit_on_mistake
 
-COMMANDS = (try_command, bench_command, report_command, forecast_command, serve_command, options_command)
+COMMANDS = (
+    try_command,
+    diff_command,
+    bench_command,
+    report_command,
+    forecast_command,
+    serve_command,
+    options_command,
+)
 
 
 def main(prog: str = "dbkit") -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 from dbkit.cli.values import ValueType
-from dbkit.cli.variations import Appended
+from dbkit.cli.variations import Appended, Stored
 
 Command = Literal["seed", "bench", "try", "locust", "serve"]
 
@@ -25,13 +26,15 @@ class Option:
     details: str = ""
     """What else there is to say, for `--help` and the documentation."""
     _: KW_ONLY
-    repeatable: bool = False
-    """Whether it can be given several times: its texts are then one, with a space between them."""
+    separator: str = ""
+    """What stands between its texts where it is given several times; nothing where it can be given once."""
     default_words: str = ""
     """What happens where it is not given, if its default does not show that."""
     commands: tuple[Command, ...] = ("locust",)
     in_form: bool = True
     """Whether Locust's web form has it."""
+    is_internal: bool = False
+    """Whether it is none for people: one process of dbkit gives it to another."""
     reported: bool = True
     """Whether results name it, because it bears on their figures."""
 
@@ -56,10 +59,12 @@ class Option:
         value: dict[str, Any] = {"action": "store_true"}
         if self.type:
             metavar = None if self.type.choices else f"<{self.type.unit}>"
-            value = {"type": self.type, "choices": self.type.choices, "metavar": metavar}
-            if self.repeatable:
-                value["action"] = Appended
+            value = {"action": Stored, "type": self.type, "choices": self.type.choices, "metavar": metavar}
+            if self.separator:
+                value |= {"action": Appended, "separator": self.separator}
         default = self.default_text and f"default {self.default_text}"
         words = "; ".join(part for part in (self.help, self.details, default) if part)
+        words = SUPPRESS if self.is_internal else words
         action = parser.add_argument(self.flag, env_var=self.variable, default=self.default, help=words, **value)
-        action.include_in_web_ui = self.in_form  # see locust.argument_parser.LocustArgumentParser
+        # see locust.argument_parser.LocustArgumentParser
+        action.include_in_web_ui = self.in_form and not self.is_internal

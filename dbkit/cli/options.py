@@ -11,7 +11,9 @@ from typing import Any
 
 from dbkit.analysis.condition import SPACINGS, Variation
 from dbkit.cli.bench import BENCH_STACKS
+from dbkit.cli.engine_options import OF_ENGINES, READERS
 from dbkit.cli.option import Command, Option
+from dbkit.cli.outcome_options import OF_OUTCOMES
 from dbkit.cli.values import (
     ValueType,
     choice,
@@ -20,22 +22,21 @@ from dbkit.cli.values import (
     duration,
     integer,
     limit,
-    round_trip,
+    rounds,
     share,
+    sides,
     text,
 )
 from dbkit.cli.variations import ladder, rates, read_variations, variations
-from dbkit.database.settings import JITS, PAGE_ENDS, POOL_CLASSES, SESSION_CLOSES, SWITCHES, Settings
+from dbkit.database.settings import Settings
 from dbkit.paging import DEFAULT_PAGE_SIZE, STRATEGIES
 
 MOST_SEARCHED = 10_000
 """The largest load that can be searched for."""
 
 _ANY: tuple[Command, ...] = ("seed", "bench", "try", "locust")
-_READERS: tuple[Command, ...] = ("bench", "try", "locust")
 _TRY: tuple[Command, ...] = ("try",)
 _BENCH: tuple[Command, ...] = ("bench",)
-_SETTINGS = Settings()
 
 _TABLE = (
     Option(
@@ -49,7 +50,7 @@ _TABLE = (
         reported=False,
     ),
     # pages
-    Option("page_size", integer(1, "todos"), DEFAULT_PAGE_SIZE, "todos on a page", commands=_READERS),
+    Option("page_size", integer(1, "todos"), DEFAULT_PAGE_SIZE, "todos on a page", commands=READERS),
     Option(
         "page_order",
         choice("random", "sequential"),
@@ -82,6 +83,15 @@ _TABLE = (
         reported=False,
     ),
     Option(
+        "master_timeout",
+        integer(2, "seconds"),
+        60,
+        "seconds without a word from the master after which a worker ends",
+        "of each worker's own: a master that is lost leaves its workers loading the database for so long",
+        in_form=False,
+        reported=False,
+    ),
+    Option(
         "plans",
         choice("reads", "all", "none"),
         "reads",
@@ -90,86 +100,7 @@ _TABLE = (
         in_form=False,
         reported=False,
     ),
-    # how pages use the database
-    Option(
-        "pool_size",
-        integer(1, "connections"),
-        _SETTINGS.pool_size,
-        "connections that each pool keeps",
-        "there is one pool for each stack in each process",
-        commands=_READERS,
-    ),
-    Option(
-        "max_overflow",
-        integer(0, "connections"),
-        _SETTINGS.max_overflow,
-        "connections that a pool may open beyond its size",
-        "they are closed on return",
-        commands=_READERS,
-    ),
-    Option(
-        "pool_timeout",
-        duration(positive=True),
-        _SETTINGS.pool_timeout_s,
-        "seconds that a page waits for a connection before it fails",
-        commands=_READERS,
-    ),
-    Option(
-        "statement_timeout",
-        duration(),
-        _SETTINGS.statement_timeout_s,
-        "seconds that the server lets a statement run, 0 for no limit",
-        commands=_READERS,
-    ),
-    Option(
-        "end",
-        choice(*PAGE_ENDS),
-        _SETTINGS.end,
-        "how a page ends",
-        "rollback is what closing a session does, commit costs the same round trip, autocommit opens no transaction",
-        commands=_READERS,
-    ),
-    Option(
-        "session_close",
-        choice(*SESSION_CLOSES),
-        _SETTINGS.close,
-        "how async sessions are closed",
-        "by `async with`, as people write it, or by `await session.close()` in a `finally`, which saves a task a page",
-        commands=_READERS,
-    ),
-    Option(
-        "pool_class",
-        choice(*POOL_CLASSES),
-        _SETTINGS.pool_class,
-        "which connection of the pool a page gets",
-        "queue gives the one that was handed back longest ago, lifo the last one; null keeps none and opens one a page",
-        commands=_READERS,
-    ),
-    Option(
-        "pre_ping",
-        choice(*SWITCHES),
-        _SETTINGS.pre_ping,
-        "whether a connection is tried before a page gets it",
-        "which costs a round trip",
-        commands=_READERS,
-    ),
-    Option(
-        "jit",
-        choice(*JITS),
-        _SETTINGS.jit,
-        "whether the server compiles long queries",
-        "server leaves it as the server has it set",
-        commands=_READERS,
-    ),
-    Option(
-        "round_trip",
-        round_trip(),
-        0.0,
-        "milliseconds by which each round trip to the server takes longer, as 1ms",
-        "by a relay, as if the server were farther away",
-        default_words="none",
-        commands=_READERS,
-    ),
+    *OF_ENGINES,
     # loads and settings to compare
     Option(
         "loads",
@@ -200,7 +131,7 @@ _TABLE = (
         "",
         "settings to compare, as name=values, such as pool-size=5,10 end=rollback,commit",
         "each value with each of the others, with each class and load; a range is written as 1..20; in rounds alone",
-        repeatable=True,
+        separator=" ",
     ),
     Option(
         "budget",
@@ -234,7 +165,13 @@ _TABLE = (
         default_words="none",
     ),
     # rounds
-    Option("rounds", integer(1), 5, "number of rounds, each with one turn of every class"),
+    Option(
+        "rounds",
+        rounds(),
+        5,
+        "number of rounds, each with one turn of every class",
+        "dbkit diff has auto, too: as many as it takes to decide, within --budget",
+    ),
     Option("slot_time", duration(positive=True), 1.0, "seconds measured in each turn, at least"),
     Option(
         "max_slot_time",
@@ -248,8 +185,24 @@ _TABLE = (
         "drain_timeout",
         duration(),
         10.0,
-        "seconds that a page may go on after its turn",
-        "then it is cut off and counted as unfinished",
+        "seconds that a page may go on after its turn, or when its user is stopped",
+        "then it is cut off and counts as failed",
+    ),
+    Option(
+        "max_in_flight",
+        integer(0, "pages"),
+        0,
+        "pages that a process may have in flight at a time",
+        "further ones wait for their turn, which is part of their response time",
+        default_words="no limit",
+    ),
+    Option(
+        "page_timeout",
+        duration(positive=True),
+        60.0,
+        "seconds that a page or a task that is tried may take",
+        "with its wait for a connection; then it is broken off and counts as failed",
+        commands=("try", "locust"),
     ),
     Option(
         "calibrate",
@@ -266,25 +219,16 @@ _TABLE = (
         default_words="the slowest",
         reported=False,
     ),
-    # files
     Option(
-        "report",
-        text("filename"),
+        "sides",
+        sides(),
         "",
-        "write an HTML report to this file",
-        "one file that opens anywhere",
-        in_form=False,
+        "names of the two revisions that are compared, as JSON",
+        "see dbkit diff",
+        is_internal=True,
         reported=False,
     ),
-    Option(
-        "summary",
-        text("filename"),
-        "",
-        "write a summary in Markdown to this file",
-        "for a pull request or a CI job's page",
-        in_form=False,
-        reported=False,
-    ),
+    *OF_OUTCOMES,
     # trying classes
     Option(
         "key",
@@ -293,14 +237,6 @@ _TABLE = (
         "key of the page to read, as a Python literal such as 5, 'abc' or (2, 20)",
         "or as one of the workload's keys is printed, such as a UUID",
         default_words="the first of the workload's keys",
-        commands=_TRY,
-    ),
-    Option(
-        "page_timeout",
-        duration(positive=True),
-        30.0,
-        "seconds that a page or a task may take",
-        "then it is broken off and counts as failed",
         commands=_TRY,
     ),
     Option(
@@ -363,7 +299,7 @@ VARYING: dict[str, ValueType] = {
     option.flag.removeprefix("--"): option.type
     for name in (
         *("pool_size", "max_overflow", "pool_class", "pre_ping", "statement_timeout", "jit", "round_trip"),
-        *("end", "session_close", "page_size"),
+        *("end", "session_close", "page_size", "pooler"),
     )
     if (option := OPTIONS[name]).type is not None
 } | {"database": database_name()}
@@ -387,16 +323,20 @@ def add_options(parser: Any, command: Command) -> None:
 
 
 def read_settings(options: Any) -> Settings:
-    """The `Settings` that parsed options ask for."""
+    """The `Settings` that parsed options ask for. Pages that write need others: see `Settings.read_only`."""
     return Settings(
         pool_size=options.pool_size,
         max_overflow=options.max_overflow,
         pool_timeout_s=options.pool_timeout,
+        connect_timeout_s=options.connect_timeout,
         statement_timeout_s=options.statement_timeout,
+        tcp_keepalive_s=options.tcp_keepalive,
+        tcp_user_timeout_s=options.tcp_user_timeout,
         end=options.end,
         pool_class=options.pool_class,
         pre_ping=options.pre_ping,
         jit=options.jit,
         round_trip_s=options.round_trip,
         close=options.session_close,
+        read_only=True,
     )

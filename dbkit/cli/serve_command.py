@@ -15,9 +15,8 @@ from types import FrameType
 from typing import Any
 
 from dbkit.cli.options import add_options
-from dbkit.database.embedded import is_serving, serve
+from dbkit.database.embedded import embedded_folder, is_serving, serve
 from dbkit.database.embedded.dump import check_dump, load_dump
-from dbkit.database.engines import EMBEDDED_FOLDER
 from dbkit.database.url import URL_VARIABLE
 from dbkit.errors import DbkitError
 
@@ -50,7 +49,7 @@ def _run(options: argparse.Namespace) -> None:
     for number in _SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _end)
-    folder = Path(options.data or EMBEDDED_FOLDER)
+    folder = Path(options.data) if options.data else embedded_folder()
     try:
         url = _start(folder, Path(options.load) if options.load else None)
     except _Ended as ended:

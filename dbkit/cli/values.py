@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
+
+from dbkit.analysis.checks import read_checks
 from dbkit.analysis.limits import read_limit
 from dbkit.database.engines import DATABASE_NAME
 from dbkit.database.url import URL_VARIABLE, DatabaseUrl
@@ -26,8 +29,11 @@ _TIMESPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
 def as_written(value: object) -> str:
-    """A value of an option as its shortest text."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value of an option as its shortest text that is read as the same value."""
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,40 @@ def integer(minimum: int | None = None, unit: str = "number", maximum: int | Non
         return _only_if(number, (minimum is None or number >= minimum) and (maximum is None or number <= maximum))
 
     return ValueType(expected, unit, read)
+
+
+AUTO = 0
+"""A number of rounds: as many as it takes."""
+
+
+def rounds() -> ValueType:
+    """A number of rounds of at least 1, or `AUTO`, written as `auto`."""
+    number = integer(1)
+    return ValueType(
+        f"{number.expected}, or auto",
+        "number",
+        lambda text: AUTO if text == "auto" else number.read(text),
+        write=lambda value: "auto" if value == AUTO else str(value),
+    )
+
+
+def sides() -> ValueType:
+    """The names of the two sides of a before and after, as a list in JSON; nothing for none. The value is text."""
+
+    def read(text: str) -> str:
+        if text:
+            read_sides(text)
+        return text
+
+    return ValueType("a list of two names in JSON", "names", read)
+
+
+def read_sides(text: str) -> tuple[str, ...]:
+    """The names of `sides`; none for no text. Raises ValueError where they are not two different ones."""
+    if not text:
+        return ()
+    names = tuple(msgspec.json.decode(text, type=list[str]))  # whose error is a ValueError
+    return _only_if(names, len(names) == len({*names}) == 2)
 
 
 def duration(*, positive: bool = False) -> ValueType:
@@ -125,6 +165,18 @@ def limit() -> ValueType:
             raise argparse.ArgumentTypeError(str(mistake)) from None
 
     return ValueType("a limit", "limit", read)
+
+
+def checks() -> ValueType:
+    """Checks on figures, with `;` or ends of lines between them. The value is text, in one form."""
+
+    def read(text: str) -> str:
+        try:
+            return "; ".join(map(str, read_checks(text)))
+        except DbkitError as mistake:  # says more than what was expected
+            raise argparse.ArgumentTypeError(str(mistake)) from None
+
+    return ValueType("checks", "check", read)
 
 
 def database_url() -> ValueType:

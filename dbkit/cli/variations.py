@@ -23,15 +23,32 @@ MOST_VALUES = 1000
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-class Appended(argparse.Action):
-    """An option that can be given several times: its texts are one, with a space between them."""
+class Stored(argparse._StoreAction):
+    """An option with one value. Python's own, up to 3.12, reads an empty list from `--option=--`."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        if values == []:
+            raise argparse.ArgumentError(self, "expected one argument")
+        super().__call__(parser, namespace, values, option_string)
+
+
+class Appended(argparse._AppendAction):
+    """An option that can be given several times, in a file also as a list: its texts are one, with a separator."""
+
+    def __init__(self, *arguments: Any, separator: str, **about: Any) -> None:
+        super().__init__(*arguments, **about)
+        self._separator = separator
 
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
     ) -> None:
         assert isinstance(self.type, ValueType)
+        if values == []:  # see `Stored`
+            raise argparse.ArgumentError(self, "expected one argument")
         try:
-            together = self.type(" ".join(filter(None, (getattr(namespace, self.dest), values))))
+            together = self.type(self._separator.join(filter(None, (getattr(namespace, self.dest), values))))
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, str(error)) from None
         setattr(namespace, self.dest, together)
