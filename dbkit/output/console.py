@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dbkit.analysis.change_words import change_lines
 from dbkit.analysis.columns import Group
 from dbkit.analysis.formats import harness_share, limit, number
 from dbkit.analysis.parts import Part, parts
 from dbkit.analysis.records import table_columns
+from dbkit.analysis.regressions import advice
 from dbkit.analysis.result import Result
 from dbkit.analysis.varied import leading_quantity, value
 from dbkit.output.columns import BY_NAME, COSTS
@@ -29,6 +31,8 @@ PIPED_WIDTH = 100
 
 GAP = 2
 """Spaces between two columns."""
+
+CHECK_STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow"}
 
 LEGEND = (
     "Above: pages a second, response times in ms ({}). Below, a page: statements, round trips, rows; ms waiting for "
@@ -60,6 +64,11 @@ def print_result(result: Result, console: Console | None = None) -> None:
     console.print()
     for warning in result.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    counts_alone = result.revisions is not None and not result.strategies
+    if result.revisions is not None and counts_alone:
+        for line in change_lines(result.revisions):
+            console.print(Text(line), soft_wrap=True)
+        console.print()
     if result.strategies:
         workloads = [part for part in parts(result) if part.strategies]
         for part in workloads:
@@ -72,7 +81,13 @@ def print_result(result: Result, console: Console | None = None) -> None:
             f"Of the pages a second that page functions serve when called bare, the harness takes: {', '.join(shares)}."
         )
         console.print(Text(words, style="dim"), width=PIPED_WIDTH)
-    for sentence in result.headline:
+    for outcome in result.checks:
+        console.print(Text(outcome.line, style=CHECK_STYLES[outcome.state]), soft_wrap=True)
+    # of counts alone, the lines above have said all of it
+    sentences = [] if counts_alone else [*result.headline]
+    if result.revisions is not None:
+        sentences.append(advice(result))
+    for sentence in sentences:
         console.print(Text(sentence, style="bold"), soft_wrap=True)
 
 

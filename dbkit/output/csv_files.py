@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 
 from dbkit.analysis.records import ClassRow, PageFigures, SlotRow
@@ -16,7 +17,12 @@ from dbkit.analysis.rows import SIGNIFICANT_DIGITS
 from dbkit.output.columns import file_columns, file_value
 from dbkit.output.writing import write_text
 
-FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\n")
+_SIGNS = "=+@\uff1d\uff0b\uff20\uff0d-"
+FORMULA_BEGINNINGS = (*_SIGNS, "\t", "\n")
+"""What a spreadsheet takes for the beginning of a formula, also where letters are wide, or skips before one."""
+_BEGINNING_WITHIN = re.compile(f"(?<=[;\t\n])(?=[{_SIGNS}])")
+"""The same within a cell, as a reader may separate cells by semicolons or tabs."""
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
 
 FILES: dict[str, Callable[[Result], str]] = {
     "strategies.csv": lambda result: _table(ClassRow, result.strategies),
@@ -26,24 +32,32 @@ FILES: dict[str, Callable[[Result], str]] = {
 """What makes the content of each file, by the end of its name."""
 
 
-def write_files(result: Result, prefix: str) -> None:
-    """Write all three. Raises DbkitError where that cannot be done."""
-    for name, content in FILES.items():
-        write_text(f"{prefix}_{name}", content(result), option="--csv")
+def write_file(result: Result, name: str, path: str) -> None:
+    """Write the one of the `FILES` of that name. Raises DbkitError where that cannot be done."""
+    write_text(path, FILES[name](result), option="--csv")
 
 
 def cell(value: object) -> object:
     """A value as the CSV files have it; None stays, and is written as nothing.
 
-    Text that a spreadsheet would take for a formula begins with an apostrophe. A carriage return, which readers take
-    for the end of a row, is a line break within the cell.
+    For text see `harmless`.
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        value = value.replace("\r", "\n")
-        return f"'{value}" if value.startswith(FORMULA_BEGINNINGS) else value
+        return harmless(value)
     return f"{value:.{SIGNIFICANT_DIGITS}g}" if isinstance(value, float) else value
+
+
+def harmless(text: str) -> str:
+    """Text that is no formula in a spreadsheet: an apostrophe stands before what would begin one. Numbers stay.
+
+    A carriage return, which readers take for the end of a row, is a line break within the cell.
+    """
+    if _NUMBER.fullmatch(text):
+        return text
+    text = _BEGINNING_WITHIN.sub("'", text.replace("\r", "\n"))
+    return f"'{text}" if text.startswith(FORMULA_BEGINNINGS) else text
 
 
 def _table(record: type[ClassRow] | type[SlotRow], rows: Sequence[PageFigures]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from dbkit.analysis.result import FORMAT, Result
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, printable
 
 LONGEST_FAULT = 160
 
@@ -42,7 +42,7 @@ def read_comparison(path: str) -> Result:
 
 def _read_json(path: str) -> Any:
     try:
-        return msgspec.json.decode(Path(path).read_bytes())
+        return _printable(msgspec.json.decode(Path(path).read_bytes()))
     except FileNotFoundError:
         raise DbkitError(f"{path}: no such file; {_ADVICE}") from None
     except OSError as error:
@@ -51,6 +51,17 @@ def _read_json(path: str) -> Any:
         raise DbkitError(f"{path}: not JSON: nested too deep; {_ADVICE}") from None
     except msgspec.DecodeError as error:
         raise DbkitError(f"{path}: not JSON: {_on_a_line(str(error))}; {_ADVICE}") from None
+
+
+def _printable(content: Any) -> Any:
+    """The content with texts that do nothing to a terminal, where summaries and messages are shown."""
+    if isinstance(content, str):
+        return content if content.isprintable() else printable(content, besides="\n\t")
+    if isinstance(content, list):
+        return [_printable(each) for each in content]
+    if isinstance(content, dict):
+        return {_printable(name): _printable(value) for name, value in content.items()}
+    return content
 
 
 def _check_time(result: Result) -> None:

@@ -9,11 +9,18 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dbkit.analysis.formats import number
+from dbkit.analysis.checks import tally
+from dbkit.analysis.formats import number, shortened
 from dbkit.analysis.parts import leading, parts
+from dbkit.analysis.regressions import added, advice, changes, compared
 from dbkit.analysis.result import Result, WorkloadInfo
+from dbkit.errors import printable
 from dbkit.output.view import templates
 
+MOST_LINES = 30
+"""How many lines of code a block in a summary has."""
+MOST_LETTERS = 300
+"""How many letters such a line has."""
 POOL_SETTINGS = {"pool-size", "max-overflow", "pool-class"}
 """Where one of these varies, the pool is not the same for all."""
 
@@ -29,10 +36,26 @@ def summary(result: Result) -> str:
             leading=leading(result),
             facts=facts(result),
             md=_escaped,
+            tally=tally,
             open_loop=_is_open_loop(result),
+            changes=(found := changes(result)),
+            compared=compared(found),
+            advice=advice(result) if result.revisions else "",
+            added=added,
+            code=_code,
         )
     )
     return re.sub("\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _code(text: str, language: str) -> str:
+    """A block of code as it stands, of its first lines, between fences that are longer than any in it."""
+    lines = printable(text, besides="\n\t").splitlines()
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], f"… {len(lines) - MOST_LINES} more lines"]
+    shown = "\n".join(shortened(line, MOST_LETTERS) for line in lines)
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", shown)), 3)
+    return f"{fence}{language}\n{shown}\n{fence}"
 
 
 def _is_open_loop(result: Result) -> bool:
@@ -114,6 +137,6 @@ def _time(value: object) -> str | None:
 
 def _escaped(text: object) -> str:
     """Text as it stands, on one line: none of it is Markdown, HTML or the end of a table's cell."""
-    one_line = " ".join(str(text).split())
+    one_line = printable(" ".join(str(text).split()))
     escaped = re.sub(r"([\\`*_{}\[\]<>#|~!&$@])", r"\\\1", one_line)
     return re.sub(r"^(\d*)([-+=.)])(?=[\s=]|$)", r"\1\\\2", escaped)  # what would begin a list, or underline a heading

@@ -26,7 +26,12 @@ def write_text(name: str, content: str, *, option: str) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with {option}") from None
+        raise DbkitError(unwritable(name, error.strerror, option)) from None
+
+
+def unwritable(name: str, reason: str | None, option: str) -> str:
+    """The line on a file that cannot be written; `option` is what named it."""
+    return f"cannot write {name}: {reason}; choose another place with {option}"
 
 
 def check_writable(name: str, *, option: str) -> None:
@@ -39,7 +44,7 @@ def check_writable(name: str, *, option: str) -> None:
             beside.touch()
             beside.unlink()
     except OSError as error:
-        raise DbkitError(f"cannot write {name}: {error.strerror}; choose another place with {option}") from None
+        raise DbkitError(unwritable(name, error.strerror, option)) from None
 
 
 def _takes_text(path: Path) -> bool:

@@ -11,8 +11,9 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from dbkit.analysis.before_after import finding
 from dbkit.analysis.columns import Column, Group
-from dbkit.analysis.formats import limit, number
+from dbkit.analysis.formats import limit, number, ratio
 from dbkit.analysis.parts import Part
 from dbkit.analysis.records import table_columns
 from dbkit.analysis.varied import value
@@ -35,9 +36,10 @@ CHARTED_OF_LADDERS = (
 def templates() -> Environment:
     """The templates, with everything escaped in those of HTML.
 
-    Filters: `number` and `limit` for cells as people read them, `exact` for a figure as the CSV files have it, `varied`
-    for a row's value of what varies, `axis_title` for a column along an axis, and those of `dbkit.output.columns`.
-    Globals: `table_columns` and `Group` of `dbkit.analysis`, and `column`, the columns of a class by name.
+    Filters: `number`, `limit` and `ratio` for cells as people read them, `finding` for what a verdict on two revisions
+    says, `exact` for a figure as the CSV files have it, `varied` for a row's value of what varies, `axis_title` for a
+    column along an axis, and those of `dbkit.output.columns`. Globals: `table_columns` and `Group` of `dbkit.analysis`,
+    and `column`, the columns of a class by name.
     """
     environment = Environment(
         loader=PackageLoader(__name__, ""),
@@ -48,7 +50,7 @@ def templates() -> Environment:
         auto_reload=False,  # looking for newer files takes longer than the tables
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
-    environment.filters.update(number=number, limit=limit, exact=_exact, varied=value)
+    environment.filters.update(number=number, limit=limit, exact=_exact, varied=value, ratio=ratio, finding=finding)
     environment.filters.update(known_in=known_in, cost_groups=cost_groups, plain_meaning=plain_meaning)
     environment.filters.update(file_value=file_value, axis_title=axis_title)
     environment.globals.update(table_columns=table_columns, Group=Group, column=BY_NAME)
@@ -56,7 +58,7 @@ def templates() -> Environment:
 
 
 def source(name: str) -> str:
-    """The text of `charts.js` or `style.css`."""
+    """The text of a script or a style sheet."""
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
