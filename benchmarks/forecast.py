@@ -99,7 +99,7 @@ def _measure(name: str, options: argparse.Namespace, folder: Path) -> Result:
         *(sys.executable, "-m", "locust", "-f", "locustfiles/rounds.py", "--headless", "--csv", str(prefix)),
         *("--loads", ",".join(map(str, users)), "--vary", " ".join(varied), "--pool-size", str(pools[0])),
         *("--max-overflow", "0", "--rounds", str(options.rounds), "--slot-time", str(options.slot_time)),
-        # where users wait for a connection in vain, a slot would last until each has read several pages
+        # where users get no connection, a slot would last until each has read several pages
         *(
             "--max-slot-time",
             str(options.slot_time),

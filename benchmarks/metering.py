@@ -7,7 +7,8 @@ The same is done with and without, in turns, and the CPU times are subtracted:
 - a page in Locust: a page user's task whose page is ready at once (gate, cost, a session that opens no connection,
   outbox, check, request event, tally), less a bare request event;
 - a page in the engine: a session's connection from the pool and back, less the same on an engine that is not metered;
-- a statement, less one that is not metered.
+- a statement, less one that is not metered;
+- a result's `unique()`, which the ORM calls for joined and lazy loading, less SQLAlchemy's own.
 
 The database takes no part in these: the statement's cursor is a driver's own, with an answer in it, but what would
 send and receive does nothing. Real pages, metered and not, are there to check: they scatter more, and cost more, as
@@ -37,6 +38,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy import stats
 from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine.result import ChunkedIteratorResult, Result, SimpleResultMetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -56,6 +58,7 @@ from dbkit.todo.dataset import read_shape
 PROG = "python -m benchmarks.metering"
 PAGE_AIM_US = 40
 STATEMENT_AIM_US = 3
+UNIQUE_AIM_US = 1
 STATEMENT = "SELECT id, user_id, title, done FROM dbkit.todo ORDER BY id LIMIT 20"
 
 Call = Callable[[], object]
@@ -214,6 +217,25 @@ def replace_methods(target: Any, **methods: Callable[..., Any]) -> None:
     target.__class__ = type("Idle", (type(target),), {"__slots__": (), **methods})
 
 
+def unique(rounds: int) -> Differences:
+    """What `unique()` costs on results of two rows, as many results as a page with a lazy relation has."""
+    metadata = SimpleResultMetaData(["todo"])
+    counted: Any = Result.unique
+    results = 1 + DEFAULT_PAGE_SIZE
+
+    def page_by(unique: Any) -> Call:
+        def read_results() -> None:
+            with PageCost():
+                for _ in range(results):
+                    result: Any = ChunkedIteratorResult(metadata, lambda size: iter([[1, 2]]), True)
+                    unique(result).scalars().all()
+
+        return read_results
+
+    differences = measure(page_by(counted), page_by(counted.__wrapped__), 200, rounds, "a result's unique()")
+    return [each / results for each in differences]
+
+
 def real_page(database: DatabaseUrl, function: PageFunction, rounds: int) -> Differences:
     def read_from(engine: Engine) -> None:
         read_page(engine, function, 3, DEFAULT_PAGE_SIZE)
@@ -262,6 +284,7 @@ def main() -> None:
     table.add_row("a page", *in_words(in_all, PAGE_AIM_US))
     for stack in stacks_of("greenlets", "tasks"):  # threads are metered as greenlets
         table.add_row(f"a statement, {stack}", *in_words(statement(database, stack, rounds), STATEMENT_AIM_US))
+    table.add_row("a result's unique()", *in_words(unique(rounds), UNIQUE_AIM_US))
     for function, statements in ((joined, 1), (lazy, 1 + DEFAULT_PAGE_SIZE)):
         title = f"to check: a real page, {statements} statements"
         table.add_row(title, *in_words(real_page(database, function, 25 * rounds)))

@@ -189,7 +189,7 @@ def _serve_locust(stack: str, strategy: str, users: str) -> None:
         import gevent
 
         from dbkit.load.context import context_of
-        from dbkit.load.gate import Window
+        from dbkit.load.window import Window
 
         load, stats, runner = context_of(environment), environment.stats, environment.runner
         pages_ms: list[float] = []
