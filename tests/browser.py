@@ -29,12 +29,12 @@ class Tab:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
+def browser(*flags: str) -> Iterator[Browser]:
     """The system's Chromium, headless."""
     chromium = shutil.which("chromium")
     assert chromium, "these tests need Chromium; on Debian: apt-get install chromium"
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        started = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
         try:
             yield started
         finally:

@@ -26,16 +26,21 @@ pytest.register_assert_rewrite("tests.users_engines")  # its assertions say what
 # how long an example takes says how busy the machine is
 settings.register_profile("dbkit", deadline=None)
 settings.load_profile("dbkit")
+EXAMPLES = "--examples"
 
 PASSWORD = "s3cret/pass@word"
 PASSWORD_IN_URL = "s3cret%2Fpass%40word"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(EXAMPLES, type=int, metavar="<number>", help="examples of each property-based test; default 100")
     parser.addoption("--sqlalchemy", metavar="<version>", help="refuse to run with another SQLAlchemy, such as 2.0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if (examples := config.getoption(EXAMPLES)) is not None:
+        settings.register_profile("soak", settings.get_profile("dbkit"), max_examples=examples)
+        settings.load_profile("soak")
     wanted = config.getoption("--sqlalchemy")
     if wanted is not None and not f"{sqlalchemy.__version__}.".startswith(f"{wanted}."):
         raise pytest.UsageError(f"expected SQLAlchemy {wanted}: this is {sqlalchemy.__version__}")
@@ -101,10 +106,22 @@ def each_url(request: pytest.FixtureRequest, seeded_url: str, password_url: str)
 
 
 LONG_FILES = (
-    *("test_lanes", "test_signals", "test_try", "test_rounds", "test_locust_runs", "test_tab", "test_embedded"),
-    *("test_own_pages", "test_limit", "test_open_loop", "test_conditions", "test_round_trip", "test_own_pages_doc"),
+    *("test_lanes", "test_page_ends", "test_signals", "test_try", "test_rounds", "test_locust_runs", "test_tab"),
+    *("test_embedded", "test_event_names", "test_silent_network", "test_surviving", "test_back_off", "test_passwords"),
+    *(
+        "test_ci_doc",
+        "test_checks",
+        "test_own_pages",
+        "test_limit",
+        "test_open_loop",
+        "test_conditions",
+        "test_round_trip",
+        "test_pooler",
+        "test_own_pages_doc",
+    ),
     *("test_examples", "test_example_counts", "test_report", "test_serve", "test_paging", "test_bad_input"),
-    *("test_dataset", "test_compose", "test_bench", "test_verdict"),
+    *("test_dataset", "test_compose", "test_bench", "test_verdict", "test_pytest_plugin"),
+    *("test_environments", "test_redirect", "test_checkouts"),
 )
 
 

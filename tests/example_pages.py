@@ -27,10 +27,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dbkit.database.relay import Relays
 from dbkit.database.settings import Settings
 from dbkit.database.url import DatabaseUrl
+from dbkit.load.back_off import BackOff
 from dbkit.load.gate import Gate
+from dbkit.load.page import Page
 from dbkit.load.page_class import KeysOfWorkloads, PageClass, page_classes, request_names
 from dbkit.load.resources import Resources
-from dbkit.load.stint import Page, Stint
+from dbkit.load.stint import Stint
 from dbkit.load.users import PageUser
 from dbkit.workload import Key, as_key, plain_key
 from tests.wire import WireProxy, upstream_of, wire_proxy
@@ -53,14 +55,17 @@ FORGET = "SELECT pg_stat_statements_reset(dbid => oid) FROM pg_database WHERE da
 
 @dataclass(frozen=True)
 class CountedPage:
-    """One page by one class: `(statements, round trips, rows)` as dbkit and the wire have them, and as the server."""
+    """One page by one class: `(statements, round trips, rows, prepares)` as dbkit and the wire have them.
+
+    `server` are the statements and rows that the server itself counts.
+    """
 
     user_class: str
     name: str
     key: Any
     error: str | None
-    page: tuple[float, float, float]
-    wire: tuple[int, int, int]
+    page: tuple[float, float, float, float]
+    wire: tuple[int, int, int, int]
     server: tuple[int, int]
 
 
@@ -68,6 +73,7 @@ class Reader:
     """Reads one page at a time by one class, as its user would."""
 
     pages_asked = 0
+    back_off = BackOff()
 
     def __init__(self, page_class: PageClass, resources: Resources, witnesses: Witnesses) -> None:
         self.keys: Iterator[Key] = cycle(islice(page_class.keys, 3) if page_class.keys else [()])
@@ -108,7 +114,7 @@ class Reader:
                 name=source.name,
                 key=plain_key(page.key),
                 error=None if page.error is None else repr(page.error),
-                page=(cost.statements, cost.round_trips, cost.rows),
+                page=(cost.statements, cost.round_trips, cost.rows, cost.prepares),
                 wire=self._witnesses.wire_counts(pings(self._page_class.engine)),
                 server=self._witnesses.server_counts(),
             )
@@ -129,10 +135,10 @@ class Witnesses:
         self._connection.execute(FORGET, [self._database])
         self._before = self._proxy.counts()
 
-    def wire_counts(self, pings: int) -> tuple[int, int, int]:
-        """Statements without the `pings` of the pool, round trips with them, and rows."""
+    def wire_counts(self, pings: int) -> tuple[int, int, int, int]:
+        """Statements without the `pings` of the pool, round trips with them, rows, and prepares."""
         seen = self._proxy.counts() - self._before
-        return seen.statements - pings, seen.round_trips, seen.rows
+        return seen.statements - pings, seen.round_trips, seen.rows, seen.prepares
 
     def server_counts(self) -> tuple[int, int]:
         """Statements and rows."""
@@ -175,7 +181,7 @@ def main(module_name: str) -> None:
         ]
         find_keys = partial(KeysOfWorkloads(database).of, page_size=20)
         found = page_classes(user_classes, request_names(user_classes), "rollback", find_keys, {})
-        resources = Resources(database, Settings(), Relays())
+        resources = Resources(database, Settings(), Relays(), 60.0)
         counted: list[CountedPage] = []
         try:
             for user_class in user_classes:

@@ -12,9 +12,8 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,9 +24,12 @@ import psutil
 import psycopg
 import requests
 
+from tests import started
+from tests.started import StartedProcess, start_fresh
+
 REPOSITORY = Path(__file__).parents[1]
 USERS_FILE = "locustfiles/users.py"
-LOCUST = (str(Path(sys.executable).with_name("locust")),)
+LOCUST = (started.LOCUST,)
 DEADLINE_S = 180
 """How long anything may take before it is taken to hang: long, as other processes may keep every core busy."""
 GRACE_S = 60
@@ -67,10 +69,12 @@ class Page:
 class LocustRun:
     """A running Locust, or one that has ended. Made by `locust`."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes], web_url: str) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes] | StartedProcess, web_url: str) -> None:
         self.folder = folder
         self.process = process
         self.web_url = web_url
+        self._pages: dict[str, list[Page]] = {}
+        self._read_to: Counter[str] = Counter()
 
     # While it runs
 
@@ -124,8 +128,13 @@ class LocustRun:
     # Its end
 
     def wait(self) -> int:
-        """Wait for its end; the exit code."""
-        return self.process.wait(DEADLINE_S)
+        """Wait for its end; the exit code. A process that does not end is asked where it is: see faulthandler."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(DEADLINE_S)
+        self.process.send_signal(signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_S)
+        raise AssertionError(f"no end after {DEADLINE_S:g} s: {self.output}")
 
     def terminate(self) -> int:
         """End it as `kill` does, and wait; the exit code."""
@@ -153,12 +162,16 @@ class LocustRun:
     @property
     def pages(self) -> list[Page]:
         """Every page that was reported to Locust so far, in each process's order."""
-        return [
-            Page(int(file.name), *json.loads(line))
-            for file in sorted((self.folder / "records").iterdir())
-            for line in file.read_text().splitlines(keepends=True)
-            if line.endswith("\n")  # the last one may be half written
-        ]
+        for file in (self.folder / "records").iterdir():
+            pages = self._pages.setdefault(file.name, [])
+            with file.open("rb") as records:
+                records.seek(self._read_to[file.name])  # who waits for pages would read them again and again
+                for line in records:
+                    if not line.endswith(b"\n"):
+                        break  # it is half written
+                    self._read_to[file.name] += len(line)
+                    pages.append(Page(int(file.name), *json.loads(line)))
+        return [page for _, pages in sorted(self._pages.items()) for page in pages]
 
     def files(self) -> Iterator[Path]:
         """What it has written."""
@@ -212,13 +225,16 @@ def locust(
     wait_for_web: bool = True,
     web_path: str = "",
     record: bool = False,
+    fresh: bool = False,
     command: tuple[str, ...] = LOCUST,
+    cwd: Path = REPOSITORY,
 ) -> Iterator[LocustRun]:
-    """Start Locust in the project's folder, on free ports; whatever is left of it at the block's end is killed.
+    """Start Locust on free ports; whatever is left of it at the block's end is killed.
 
-    `url` is the database, given by the environment, so that no list of processes shows it. `folder` is made; CSV files,
-    output and, with `record`, the pages go there. With `web` it waits in the web UI, which is at
-    `web_path` by its own options and answers unless not waited for; else it runs headless.
+    It starts in the project's folder, or in `cwd`. `url` is the database, given by the environment, so that no list of
+    processes shows it. `folder` is made; CSV files, output and, with `record`, the pages go there. With `web` it waits
+    in the web UI, which is at `web_path` by its own options and answers unless not waited for; else it runs headless.
+    It finds the libraries imported, which takes seconds, unless it is to be `fresh`, as a shell would start it.
     """
     folder.mkdir()
     web_port, master_port = free_port(), str(free_port())
@@ -227,20 +243,19 @@ def locust(
         recorder = folder / "record.py"
         recorder.write_text(f"RECORDS = {str(folder / 'records')!r}\n{RECORD}")
         locustfiles = f"{locustfiles},{recorder}"
-    variables = {name: value for name, value in os.environ.items() if not re.match("DBKIT_|LOCUST_|PG", name)}
+    kept = [name for name in list(os.environ) if not re.match("DBKIT_|LOCUST_|PG", name)]
+    # pytest names its test there, and may do so in another thread meanwhile
+    variables = {name: value for name in kept if (value := os.environ.get(name)) is not None}
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(REPOSITORY))))
     variables |= {} if url is None else {"DBKIT_DATABASE_URL": url}
     mode = ["--web-port", str(web_port)] if web else ["--headless"]
     ports = ["--master-bind-host", "127.0.0.1", "--master-bind-port", master_port, "--master-port", master_port]
-    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
-        process = subprocess.Popen(
-            [*command, "-f", locustfiles, "--csv", str(folder / "run"), *mode, *ports, *arguments],
-            cwd=REPOSITORY,
-            env=variables | (environment or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
+    variables |= {"PYTHONPATH": path, "PYTHONFAULTHANDLER": "1"} | (environment or {})
+    full_command = [*command, "-f", locustfiles, "--csv", str(folder / "run"), *mode, *ports, *arguments]
+    # these variables, and other programs, count from the first import on
+    fresh = fresh or command != LOCUST or any(name.startswith("LOCUST_") for name in variables)
+    start = start_fresh if fresh else StartedProcess
+    process = start(full_command, cwd, variables, folder / "stdout", folder / "stderr")
     run = LocustRun(folder, process, f"http://127.0.0.1:{web_port}{web_path}")
     try:
         if web and wait_for_web:

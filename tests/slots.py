@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from dbkit.analysis.records import ClassRow, SlotRow, Verdict
-from dbkit.analysis.result import FORMAT, Result
+from dbkit.analysis.result import Result, empty_result
 from dbkit.analysis.slot import ProcessSlot
 
 QUIET = ProcessSlot(
@@ -73,9 +75,7 @@ def verdict_row(label: str, reference: str, low: float | None, high: float | Non
 
 def plain_result(**content: Any) -> Result:
     """A result with the given content and nothing else."""
-    lists: dict[str, Any] = {name: [] for name in Result.__struct_fields__}
-    nothing = {"state": "complete", "mixed": False, "timeline": None, "measured_on": {}, "references": {}}
-    return Result(**lists | nothing | {"dbkit_comparison": FORMAT} | content)
+    return msgspec.structs.replace(empty_result(), **content)
 
 
 def known(value: float | None) -> float:

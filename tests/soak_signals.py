@@ -123,6 +123,7 @@ def started(plan: Plan, folder: Path, url: str) -> Iterator[Started]:
                     environment=environment,
                     web=web and name == "leader",
                     wait_for_web=False,
+                    fresh=True,
                 )
             )
 
@@ -153,10 +154,10 @@ def lifetime_s(plan: Plan, folder: Path, url: str) -> float:
         return time.monotonic() - began_s
 
 
-def listens(process: subprocess.Popen[bytes]) -> bool:
+def listens(pid: int) -> bool:
     """Whether dbkit has been imported there and answers signals; before that, Python and the system do."""
     with suppress(OSError):
-        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("SigCgt:"):
                 return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
     return False
@@ -179,7 +180,7 @@ def problems(plan: Plan, run: Started, folder: Path, run_s: float) -> Iterator[s
         for each in targets:
             if each.process.poll() is None and each not in signalled:
                 signalled.add(each)
-                if not listens(each.process):
+                if not listens(each.process.pid):
                     early.add(each)
                 with suppress(ProcessLookupError):
                     (os.killpg if plan.target == "all processes" else os.kill)(each.process.pid, plan.number)

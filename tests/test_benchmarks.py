@@ -30,7 +30,7 @@ def test_the_benchmark_of_endings_prints_a_line_for_each_way_to_end_a_page(seede
 
 def test_the_benchmark_of_forecasts_prints_each_cell_beside_what_was_measured(seeded_url: str, tmp_path: Path) -> None:
     cells = ("--round-trips", "2ms,20ms", "--users", "1,3", "--pool-sizes", "1,3", "--rest-on", "3", "--all")
-    few = ("--strategies", "core", "--stacks", "asyncpg", "--rounds", "1", "--slot-time", "0.2")
+    few = ("--strategies", "core", "--stacks", "asyncpg", "--rounds", "1", "--slot-time", "1")
 
     def run_it() -> subprocess.CompletedProcess[str]:
         return subprocess.run(

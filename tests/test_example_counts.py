@@ -6,6 +6,8 @@ They are right with every release of SQLAlchemy that dbkit supports: `make test`
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 import sqlalchemy
 
 from tests.examples import CLASSES, STATEMENTS, FindShop, file_of, run_python, shop_databases
+from tests.locust_runs import DEADLINE_S, REPOSITORY
+from tests.started import finished
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +34,22 @@ def statistics_url(server_url: str) -> str:
     return server_url
 
 
+def test_what_is_started_has_the_same_sqlalchemy() -> None:
+    assert run_python("-c", "import sqlalchemy; print(sqlalchemy.__version__)").strip() == sqlalchemy.__version__
+
+
 @pytest.mark.parametrize("example", CLASSES)
 def test_every_class_counts_what_the_wire_and_the_server_count(
     find_shop: FindShop, statistics_url: str, example: str
 ) -> None:
     module = file_of(example).removesuffix(".py").replace("/", ".")
-    printed = run_python("-m", "tests.example_pages", module, url=find_shop(example), STATISTICS_URL=statistics_url)
-    assert run_python("-c", "import sqlalchemy; print(sqlalchemy.__version__)").strip() == sqlalchemy.__version__
-    pages: list[dict[str, Any]] = json.loads(printed)
+    variables = {**os.environ, "DBKIT_DATABASE_URL": find_shop(example), "STATISTICS_URL": statistics_url}
+    done = finished((sys.executable, "-m", "tests.example_pages", module), REPOSITORY, variables, DEADLINE_S)
+    assert done.returncode == 0, done.stderr
+    pages: list[dict[str, Any]] = json.loads(done.stdout)
     assert {page["user_class"] for page in pages} == CLASSES[example]
     for page in pages:
-        statements, _, rows = page["page"]
+        statements, _, rows, _ = page["page"]
         assert page["error"] is None
         assert page["page"] == page["wire"], page
         assert [statements, rows] == page["server"], page

@@ -23,6 +23,7 @@ from psycopg import sql
 
 from tests.examples import CLASSES, STATEMENTS, FindShop, file_of, run_python, shop_databases
 from tests.locust_runs import DEADLINE_S, REPOSITORY, LocustRun, free_port, locust
+from tests.started import TRY_PAGES, finished
 
 ROUNDS = "examples/rounds.py"
 IN_TWO_PROCESSES = ("shop/artists", "fastapi_app/load")
@@ -189,7 +190,10 @@ def test_runs_in_the_web_ui_are_started_and_stopped_again_on_the_applications_en
 
 @pytest.mark.parametrize("example", CLASSES)
 def test_dbkit_try_reads_a_page_by_every_class(find_shop: FindShop, example: str) -> None:
-    tried = run_python("-m", "dbkit", "try", file_of(example), url=find_shop(example))
+    command = (sys.executable, *TRY_PAGES, file_of(example))
+    done = finished(command, REPOSITORY, {**os.environ, "DBKIT_DATABASE_URL": find_shop(example)}, DEADLINE_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tried = done.stdout
     table = tried[tried.index("\nuser class ") :].splitlines()
     lines = [line.replace(",", " ").split() for line in table if re.match("[A-Z][A-Za-z]+[, ].* given *$", line)]
     assert {line[0] for line in lines} == CLASSES[example], tried
@@ -246,6 +250,12 @@ def application(url: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
+
+
+def test_the_applications_own_tests_hold_what_its_pages_cost(find_shop: FindShop) -> None:
+    plugin = ("-p", "dbkit.pytest_plugin", "-p", "no:cacheprovider")
+    shown = run_python("-m", "pytest", "-q", *plugin, "examples/fastapi_app", url=find_shop("fastapi_app/load"))
+    assert "4 passed" in shown
 
 
 def test_the_application_answers_requests(find_shop: FindShop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,28 @@ MAY_IMPORT = {
     "workload": {"database", "errors"},
     "todo": {"workload", "database", "errors"},
     "paging": {"todo", "database"},
-    "plans": {"paging", "database"},
-    "cli": {"output", "analysis", "plans", "paging", "workload", "todo", "database", "measure", "errors"},
+    "rollback": {"paging", "database"},
+    "plans": {"rollback", "paging", "database"},
+    "sides": {"database", "errors"},
+    "cli": {"sides", "output", "analysis", "plans", "paging", "workload", "todo", "database", "measure", "errors"},
+    "pytest_plugin": {"rollback", "paging", "workload", "database", "measure", "errors"},
     "__main__": {"cli"},
-    "load": {"cli", "output", "analysis", "plans", "paging", "workload", "todo", "database", "measure", "errors"},
+    "load": {
+        *(
+            "cli",
+            "sides",
+            "output",
+            "analysis",
+            "plans",
+            "rollback",
+            "paging",
+            "workload",
+            "todo",
+            "database",
+            "measure",
+        ),
+        "errors",
+    },
 }
 """Each room with those that it may import from."""
 
@@ -61,11 +80,36 @@ def test_arrows_point_one_way(path: Path) -> None:
     assert inside <= MAY_IMPORT[room] | {room}
 
 
+def test_no_files_import_each_other() -> None:
+    modules = {".".join(path.relative_to(REPOSITORY).with_suffix("").parts): path for path in FILES}
+    needs = {
+        module: {other for name in imported_modules(path) for other in (name, name.rpartition(".")[0])} & modules.keys()
+        for module, path in modules.items()
+    }
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names them
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_locust_and_gevent_are_imported_in_load_alone(path: Path) -> None:
     outside = {module.split(".")[0] for module in imported_modules(path)}
     if room_of(path) != "load":
         assert not outside & LOAD
+    if room_of(path) != "pytest_plugin":
+        assert "pytest" not in outside
+
+
+def test_code_is_loaded_from_locustfiles_alone() -> None:
+    builtins = {"eval", "exec", "compile", "__import__"}
+    methods = {"import_module", "exec_module", "run_path", "run_module"}
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "id", None) in builtins | methods or getattr(node.func, "attr", None) in methods)
+    }
+    assert found == {"sides/redirect.py"}  # the next sitecustomize of Python's own path
+    assert not {"pickle", "marshal", "shelve", "dill"} & set().union(*map(imported_modules, FILES))
 
 
 @pytest.mark.parametrize("room", ["measure", "analysis", "output"])

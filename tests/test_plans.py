@@ -62,11 +62,12 @@ def explain(
     engine: Any = None,
     key: tuple[Any, ...] = (0, PAGE_SIZE),
     end: PageEnd = "rollback",
+    writes: bool = False,
 ) -> list[dict[str, Any]]:
     """The first page by each of the functions, which are awaited if they are `async def`."""
     pages = [
-        PageToExplain("a workload", function.__name__, function, {"typical": key}, engine=engine, end=end)
-        for function in functions
+        PageToExplain("a workload", each.__name__, each, {"typical": key}, engine=engine, end=end, writes=writes)
+        for each in functions
     ]
     return explain_pages(DatabaseUrl.parse(url), settings, pages)
 
@@ -215,7 +216,7 @@ def test_nothing_stays_of_a_page_that_commits_and_rolls_back(small_url: str, end
     async def write_async(session: AsyncSession, page: int, page_size: int) -> RenderedPage:
         return await session.run_sync(write, page, page_size)
 
-    for entry in explain(small_url, write, write_async, settings=Settings(end=end), end=end):
+    for entry in explain(small_url, write, write_async, settings=Settings(end=end), end=end, writes=True):
         assert entry["note"] is None
         insert, *others = entry["statements"]
         assert (insert["plan"], insert["execution_ms"]) == (None, None)
@@ -236,7 +237,7 @@ def test_an_explained_statement_leaves_the_next_ones_as_the_page_left_them(small
         session.execute(text("SELECT id FROM dbkit.app_user"))
         return []
 
-    (entry,) = explain(small_url, insert_and_count)
+    (entry,) = explain(small_url, insert_and_count, writes=True)
     for statement in entry["statements"]:
         assert_explained(statement)
     assert f"rows={SMALL.users + 1}" in entry["statements"][1]["plan"].splitlines()[0].partition("actual")[2]
@@ -249,7 +250,7 @@ def test_what_only_the_end_of_a_page_sends_is_explained_too(small_url: str, end:
         session.add(User(name="new"))
         return []
 
-    (entry,) = explain(small_url, add, end=end)
+    (entry,) = explain(small_url, add, end=end, writes=True)
     assert [statement["sql"].split()[0] for statement in entry["statements"]] == verbs
     assert_nothing_stays(small_url, SMALL)
 
@@ -260,7 +261,9 @@ def test_many_rows_at_once_are_explained_by_the_first(small_url: str) -> None:
         session.execute(text("UPDATE dbkit.app_user SET name = :name WHERE id = :id"), rows)
         return []
 
-    (entry,) = explain(small_url, rename)
+    (refused,) = explain(small_url, rename)
+    assert "cannot execute UPDATE in a read-only transaction" in refused["note"]
+    (entry,) = explain(small_url, rename, writes=True)
     (statement,) = entry["statements"]
     assert_explained(statement)
     assert (json.loads(statement["parameters"]), statement["times"]) == ({"id": 1, "name": "one"}, 1)
@@ -517,7 +520,7 @@ def test_an_interrupt_ends_it_and_leaves_nothing(small_url: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        explain(small_url, interrupted)
+        explain(small_url, interrupted, writes=True)
     assert_nothing_stays(small_url, SMALL)
     assert_no_connections(small_url)
 

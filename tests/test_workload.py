@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
@@ -117,18 +118,30 @@ def keys_of(database_url: str, keys: Any) -> list[Any]:
     [
         ("SELECT 'a:b', ':name' WHERE 'x%y' LIKE '%%' AND 7 % 4 = 3", [("a:b", ":name")]),
         ("SELECT ((ARRAY[1,2,3])[2:3])[1]", [(2,)]),
-        ("CREATE TEMP TABLE t AS SELECT 5 AS id; SELECT id FROM t;", [(5,)]),
-        ("INSERT INTO kept VALUES (1) RETURNING id", [(1,)]),
+        ("SET LOCAL work_mem = '1MB'; SELECT current_setting('work_mem');", [("1MB",)]),
     ],
 )
 def test_keys_by_sql_are_what_the_server_gives_for_it_as_it_stands(
     database_url: str, sql: str, keys: list[Any]
 ) -> None:
+    assert keys_of(database_url, sql) == keys
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "INSERT INTO kept VALUES (1) RETURNING id",
+        "COMMIT; INSERT INTO kept VALUES (1) RETURNING id",
+        lambda session: session.scalars(text("INSERT INTO kept VALUES (1) RETURNING id")).all(),
+    ],
+)
+def test_finding_keys_only_reads(database_url: str, keys: Any) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("CREATE TABLE kept (id int)")
-    assert keys_of(database_url, sql) == keys
+    with pytest.raises(DbkitError, match=r"cannot be read from .*: cannot execute INSERT in a read-only transaction"):
+        keys_of(database_url, keys)
     with psycopg.connect(database_url) as connection:
-        assert connection.execute("SELECT * FROM kept").fetchall() == []  # finding keys keeps nothing
+        assert connection.execute("SELECT * FROM kept").fetchall() == []
 
 
 async def awaited(session: Any) -> list[int]:

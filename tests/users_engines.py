@@ -130,12 +130,14 @@ def assert_costs_what_passes(
     counted = {
         "statements": cost.statements - not_on_wire,
         "round trips": cost.round_trips,
+        "prepares": cost.prepares,
         "rows": cost.rows,
         "connections": cost.connections,
     }
     assert counted == {
         "statements": seen.statements,
         "round trips": seen.round_trips,
+        "prepares": seen.prepares,
         "rows": seen.rows,
         "connections": 0,
     }

@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 Upstream = str | tuple[str, int]  # path of a Unix socket, or (host, port)
@@ -50,6 +50,8 @@ class WireCounts:
     commits: int
     rollbacks: int
     deallocates: int  # DEALLOCATE completed (ALL is one), or Close sent for a named statement
+    bytes_from_server: int = field(default=0, compare=False)  # those of the log-in are left out, here and below
+    bytes_to_server: int = field(default=0, compare=False)
 
     def __sub__(self, earlier: WireCounts) -> WireCounts:
         return WireCounts(*(getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)))
@@ -76,10 +78,7 @@ class WireProxy:
 
     def url(self, server_url: str) -> str:
         """`server_url` led through the proxy: the same user, password, database and options at another address."""
-        parts = urlsplit(server_url)
-        user_at = "".join(parts.netloc.rpartition("@")[:2])
-        query = [(key, value) for key, value in parse_qsl(parts.query) if key not in ("host", "port")]
-        return parts._replace(netloc=f"{user_at}{self.host}:{self.port}", query=urlencode(query)).geturl()
+        return led_through(server_url, self.host, self.port)
 
     def _read_line(self) -> str:
         assert self._process.stdout is not None
@@ -106,6 +105,14 @@ def wire_proxy(upstream: Upstream, delay_ms: float = 0.0) -> Iterator[WireProxy]
             yield WireProxy(process)
         finally:
             process.terminate()  # the end of stdin is not enough: a child forked since then would hold it open
+
+
+def led_through(server_url: str, host: str, port: int) -> str:
+    """The same user, password, database and options at another address."""
+    parts = urlsplit(server_url)
+    user_at = "".join(parts.netloc.rpartition("@")[:2])
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in ("host", "port")]
+    return parts._replace(netloc=f"{user_at}{host}:{port}", query=urlencode(query)).geturl()
 
 
 def upstream_of(server_url: str) -> Upstream:
@@ -135,6 +142,7 @@ FIELD_OF_TAG: dict[bytes, str | None] = {  # by the first word; any other tag is
     b"CLOSE": None,
 }
 CHUNK_BYTES = 1 << 16
+HEAD = b"Q\0\0\0\4"  # of a message: its type, and a length
 
 
 class Messages:
@@ -172,6 +180,8 @@ class Tally:
 
     def client_sent(self, segment: bytes) -> None:
         for kind, payload in self._client.feed(segment):
+            if self._logged_in:
+                self._totals["bytes_to_server"] += len(HEAD) + len(payload)
             if kind in b"BE":  # Bind, Execute
                 self._unanswered.append((kind, not payload.startswith(b"\0")))
             elif kind in b"SQ":  # Sync, Query
@@ -185,6 +195,8 @@ class Tally:
 
     def server_sent(self, segment: bytes) -> None:
         for kind, payload in self._server.feed(segment):
+            if self._logged_in:
+                self._totals["bytes_from_server"] += len(HEAD) + len(payload)
             if self._asked:
                 self._asked = False
                 self._totals["round_trips"] += 1

@@ -27,7 +27,7 @@ from dbkit.analysis.warnings import MIXED_WARNING
 from dbkit.errors import DbkitError
 from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.tally import Tally
-from dbkit.output.csv_files import write_files
+from dbkit.output.csv_files import FILES, write_file
 from dbkit.output.writing import check_writable, write_text
 from tests.slots import QUIET, known
 
@@ -77,7 +77,7 @@ def schedule(rounds: int) -> list[Slot]:
 
 
 def result_of(slots: list[Slot], planned: int | None = None, reference: str | None = None) -> Result:
-    return result_of_rounds(
+    result = result_of_rounds(
         slots,
         USER_CLASSES,
         end="rollback",
@@ -85,12 +85,19 @@ def result_of(slots: list[Slot], planned: int | None = None, reference: str | No
         measured_on={"seed": 1},
         reference=reference,
     )
+    assert result.missing == []
+    return result
 
 
 def reference_of(result: Result) -> str:
     """The reference of the only workload."""
     [[reference]] = result.references.values()
     return reference.label
+
+
+def write_files(result: Result, prefix: str) -> None:
+    for name in FILES:
+        write_file(result, name, f"{prefix}_{name}")
 
 
 def written(folder: Path) -> list[Path]:
@@ -212,8 +219,8 @@ def test_a_good_run_has_no_warnings() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"measured": replace(tally(200, 50), unfinished=2)}, "pages cut off after --drain-timeout, in no figure: 2"),
-        ({"warm_up": replace(tally(9, 50), unfinished=3)}, "pages cut off after --drain-timeout, in no figure: 3"),
+        ({"measured": replace(tally(200, 50), unfinished=2)}, "they did not come back within --drain-timeout: 2"),
+        ({"warm_up": replace(tally(9, 50), unfinished=3)}, "they did not come back within --drain-timeout: 3"),
         ({"processes": [replace(QUIET, steal_share=0.5)]}, "disturbed by others on the machine, and counted: 1 of 1"),
         ({"processes": [replace(QUIET, busy_share=0.8)]}, "disturbed by others on the machine, and counted: 1 of 1"),
         ({"incomplete": True}, "a worker was lost, and counted: 1 of 1"),
@@ -381,6 +388,14 @@ def test_a_stall_of_the_hub_is_warned_of_with_what_it_did(stack: str, consequenc
     assert result.warnings == [f"the gevent hub stalled in 1 slot of Fast, for up to 52 ms: {consequence}"]
 
 
+def test_a_figure_below_0_in_one_slot_takes_no_verdict_from_the_others() -> None:
+    slots = schedule(4)
+    slots[4] = replace(slots[4], server_cpu_s=-1.9)
+    result = result_of(slots)
+    [of_others] = [each for each in result.verdicts if (each.quantity, each.label) == ("server_cpu_ms", "Middle")]
+    assert of_others.rounds == 4 and of_others.low is not None
+
+
 # Pages that were cut off
 
 
@@ -390,7 +405,7 @@ def test_pages_cut_off_are_in_the_table_and_the_warnings_of_a_mixed_run(tmp_path
     write_files(result, str(tmp_path / "run"))
     [row] = csv.DictReader((tmp_path / "run_strategies.csv").read_text().splitlines())
     assert row["unfinished"] == "4"
-    assert result.warnings == ["pages cut off when their users were stopped, in no other figure: 4"]
+    assert result.warnings == ["pages cut off, and failed, as they did not come back within --drain-timeout: 4"]
 
 
 def test_think_time_is_told_of_all_pages() -> None:

@@ -176,10 +176,44 @@ CASES = {
         "--budget",
         "20",
     ),
+    # Checks on figures
+    "a check of no figure": Case("--check: there is no figure speed", ("--check", "speed > 5")),
+    "a check without a number": Case("--check: invalid value 'rows <'", ("--check", "rows < 5; rows <")),
+    "a check of no class": Case(
+        "--check: 'PsycopgJoinned: rows < 5' is of PsycopgJoinned, which is not among the classes: PsycopgCore",
+        ("--check", "PsycopgJoinned: rows < 5", "PsycopgCore"),
+    ),
+    "a check of a class that is not chosen": rounds(
+        "is of PsycopgLazy, which is not among the classes: PsycopgCore",
+        *("--check", "PsycopgLazy: rows < 5", "PsycopgCore"),
+    ),
+    "a check against no class": Case(
+        "--check: 'rows < PsycopgLasy': a share can be of one of the classes: PsycopgCore",
+        ("--check", "rows < PsycopgLasy", "PsycopgCore"),
+    ),
+    "a check against a revision that is not measured": Case(
+        "there is no before in this run; `dbkit diff` measures it", environment={"DBKIT_CHECK": "rows <= before"}
+    ),
+    "a check against a file that is not given": Case(
+        "give its file with --baseline", configuration="check = p95_ms <= 1.1 * baseline"
+    ),
+    "a check on what a before and after alone knows": Case(
+        "'bytes_from_server < 5000' is for `dbkit diff` alone", ("--check", "bytes_from_server < 5000")
+    ),
+    "a check that is never so": Case("write p95_ms <= or >=", ("--check", "p95_ms = 5")),
+    "neither pass nor fail": Case("expected pass or fail", ("--undecided", "ignore")),
+    # A file of an earlier run
+    "a baseline that is not there": Case("no.json: no such file; name a *_comparison.json", ("--baseline", "no.json")),
+    "a baseline that is none": Case("Makefile: not JSON", environment={"DBKIT_BASELINE": "Makefile"}),
+    "a baseline of another format": Case(
+        "old.json: format 1, and this dbkit reads format", ("--baseline", str(Path(__file__).with_name("old.json")))
+    ),
     # Files to be written at the end
     "report into a file": Case("choose another place with --report", ("--report", "Makefile/report.html")),
     "report onto a folder": Case("it is a folder; choose another place with --report", ("--report", "docs")),
     "summary into a file": Case("choose another place with --summary", environment={"DBKIT_SUMMARY": "Makefile/x.md"}),
+    "JUnit XML into a file": Case("choose another place with --junit", ("--junit", "Makefile/junit.xml")),
+    "two outputs in one file": Case("--summary and --junit are the same file", ("--summary", "a", "--junit", "a")),
     # The order of imports
     "psycopg before gevent": Case(PSYCOPG_FIRST, command=(sys.executable, "-c", LOCUST_AFTER_PSYCOPG)),
     "gevent asked not to patch": Case(PSYCOPG_FIRST, environment={"LOCUST_SKIP_MONKEY_PATCH": "1"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from dbkit.paging import STRATEGIES
 from dbkit.todo.dataset import Shape, create
 from dbkit.todo.models import SCHEMA
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
+from tests.started import finished
 
 DBKIT = (sys.executable, "-m", "dbkit")
 REPOSITORY = Path(__file__).parents[2]
@@ -30,13 +32,9 @@ SHORT = ("--pages", "3", "--concurrency", "2")
 
 
 def run(url: str, *arguments: str, command: tuple[str, ...] = DBKIT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*command, "bench", "--database-url", url, *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    """Run it: by another command, in a process of its own."""
+    full = [*command, "bench", "--database-url", url, *arguments]
+    return finished(full, REPOSITORY, {**os.environ}, DEADLINE_S, fresh=command != DBKIT)
 
 
 def bench(url: str, *arguments: str) -> list[str]:

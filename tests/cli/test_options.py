@@ -54,11 +54,20 @@ def test_the_options_of_a_test_are_those_of_the_command_line_and_do_not_change_w
     assert options == {
         **{"num_users": 3, "processes": None, "page_size": 7, "page_order": "random", "think_time": 0.0},
         **{"think_time_spread": 0.5, "seed": 1, "pool_size": 5, "max_overflow": 10, "pool_timeout": 0.8},
-        **{"statement_timeout": 0.0, "end": "rollback", "session_close": "with", "rounds": 5, "slot_time": 90.0},
+        **{
+            "connect_timeout": 10,
+            "statement_timeout": 0.0,
+            "tcp_keepalive": 10.0,
+            "tcp_user_timeout": 30.0,
+            "rounds": 5,
+            "slot_time": 90.0,
+        },
+        **{"end": "rollback", "session_close": "with"},
         **{
             "pool_class": "queue",
             "pre_ping": "off",
             "jit": "server",
+            "pooler": "none",
             "round_trip": 0.0,
             "loads": "",
             "arrivals": "",
@@ -66,14 +75,18 @@ def test_the_options_of_a_test_are_those_of_the_command_line_and_do_not_change_w
             "vary": "",
             "budget": 0.0,
             "limit": "",
+            "sides": "",
             "max_users": 0,
             "max_arrivals": 0,
+            "page_timeout": 60.0,
+            "max_in_flight": 0,
         },
         **{"max_slot_time": 10.0, "warm_up": 0.3, "drain_timeout": 10.0, "calibrate": True, "reference": ""},
     }
-    of_the_process = {"database_url", "verify_keys", "plans", "report", "summary"}
+    of_the_process = {"database_url", "verify_keys", "plans", "report", "summary", "junit"}
+    of_the_process |= {"check", "baseline", "undecided", "master_timeout"}
     in_the_table = {option.name for option in OPTIONS.values() if "locust" in option.commands}
     assert options.keys() == in_the_table - of_the_process | {"num_users", "processes"}
-    assert reported == {name: value for name, value in options.items() if name != "reference"}
+    assert reported == {name: value for name, value in options.items() if name not in ("reference", "sides")}
     assert list(reported)[:3] == ["num_users", "page_size", "page_order"]
     assert (settings["pool_timeout_s"], settings["close"]) == (0.8, "with")

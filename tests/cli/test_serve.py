@@ -23,6 +23,7 @@ from dbkit.errors import DbkitError
 from dbkit.todo.dataset import Shape, create
 from tests.database.test_embedded import kill, processes, query, stopped, until
 from tests.locust_runs import DEADLINE_S, REPOSITORY, locust
+from tests.started import StartedProcess
 
 SHOP = """
 CREATE TABLE artist (id integer PRIMARY KEY, name text NOT NULL);
@@ -42,24 +43,26 @@ class Served:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
-        self.stderr_file = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
+        self._folder = tempfile.TemporaryDirectory(prefix="dbkit test ")
+        self._files = Path(self._folder.name)
+        self.process = StartedProcess(
             [sys.executable, "-m", "dbkit", "serve", "--data", str(folder), *arguments],
-            cwd=REPOSITORY,
-            env={name: value for name, value in os.environ.items() if not re.match("DBKIT_|PG", name)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self.stderr_file,
-            text=True,
-            start_new_session=True,
+            REPOSITORY,
+            {name: value for name, value in os.environ.items() if not re.match("DBKIT_|PG", name)},
+            self._files / "stdout",
+            self._files / "stderr",
         )
 
     def url(self) -> str:
         """The line that it prints."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline().strip()
+        until(lambda: "\n" in self.stdout or self.process.poll() is not None)
+        line = self.stdout.strip()
         assert line, self.stderr
         return line
+
+    @property
+    def stdout(self) -> str:
+        return (self._files / "stdout").read_text()
 
     def wait_until_said(self, words: str) -> None:
         until(lambda: words in self.stderr or self.process.poll() is not None)
@@ -67,8 +70,7 @@ class Served:
 
     @property
     def stderr(self) -> str:
-        self.stderr_file.seek(0)
-        return self.stderr_file.read()
+        return (self._files / "stderr").read_text()
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it by a signal; its exit code."""
@@ -81,7 +83,7 @@ class Served:
     def failure(self) -> str:
         """The last line on stderr of one that could not serve."""
         assert self.wait() == 2, self.stderr
-        assert self.process.stdout is not None and self.process.stdout.read() == ""
+        assert self.stdout == ""
         *_, line = self.stderr.splitlines()
         assert line.startswith("python -m dbkit: error: "), self.stderr
         assert "Traceback" not in self.stderr
@@ -190,7 +192,7 @@ def test_it_prints_one_url_and_others_use_the_server_while_it_holds(serve: Serve
     assert served.end() == 0
     assert query(url, "SELECT 1") == (1,)
     assert second.end() == 0
-    assert served.process.stdout is not None and served.process.stdout.read() == ""
+    assert served.stdout == f"{url}\n"
     assert f"DBKIT_DATABASE_URL='{url}'" in served.stderr
     until(lambda: stopped(folder))
 

@@ -27,6 +27,11 @@ def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: int
     assert duration()(f"{hours}h{minutes}m{seconds}s") == (hours * 60 + minutes) * 60 + seconds
 
 
+@given(st.integers(0, 10**13).map(lambda ms: ms / 1000))
+def test_a_time_is_written_so_that_it_is_read_as_the_same(seconds: float) -> None:
+    assert duration()(duration().write(seconds)) == seconds
+
+
 TIME = "expected a time such as 2, 0.5 or 1m30s"
 
 

@@ -25,8 +25,10 @@ from dbkit.database.settings import Settings
 from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
+from dbkit.measure.cost import COUNTS
 from dbkit.paging import STRATEGIES, RenderedPage
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
+from tests.hostile import hostile
 from tests.stacks import DEFAULT_SETTINGS, open_stack
 from tests.wire import upstream_of, wire_proxy
 
@@ -160,6 +162,29 @@ def test_options_are_given_to_the_server(each_url: str, stack: str) -> None:
     assert ask(stack, url, "SHOW statement_timeout", settings) == ("12500ms",)
 
 
+READ_ONLY_ENDS = [Settings(read_only=True), Settings(read_only=True, end="autocommit")]
+
+
+@pytest.mark.parametrize("settings", READ_ONLY_ENDS, ids=["in transactions", "in autocommit"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_what_only_reads_cannot_write_whatever_the_url_says(each_url: str, stack: str, settings: Settings) -> None:
+    url = with_query(each_url, options="-c default_transaction_read_only=off")
+    assert ask(stack, url, "SHOW transaction_read_only", settings) == ("on",)
+    with pytest.raises(sqlalchemy.exc.DBAPIError, match="cannot execute CREATE TABLE in a read-only transaction"):
+        ask(stack, url, "CREATE TABLE left_behind (id int)", settings)
+    assert ask(stack, url, "SHOW transaction_read_only", Settings()) == ("off",)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_only_to_read_costs_a_page_nothing(seeded_url: str, stack: str) -> None:
+    counts = []
+    for read_only in (False, True):
+        with open_stack(stack, seeded_url, Settings(read_only=read_only)) as engine:
+            costs = [engine.read(STRATEGIES["selectin"], 3, 20)[1].as_dict() for _ in range(3)]
+        counts.append([{name: cost[name] for name in COUNTS} for cost in costs])
+    assert counts[0] == counts[1]
+
+
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize(("name", "value"), [
     ("PGOPTIONS", WORK_MEM),
@@ -216,10 +241,13 @@ def test_without_a_url_it_is_the_embedded_server_whatever_other_variables_say(
     monkeypatch.setattr("dbkit.database.engines.serve", serve)
     monkeypatch.setenv("DATABASE_URL", "postgresql://production/")  # set for something else
     monkeypatch.delenv("DBKIT_DATABASE_URL", raising=False)
+    monkeypatch.delenv("DBKIT_EMBEDDED_FOLDER", raising=False)
     assert find_database() == DatabaseUrl.parse(seeded_url)
     monkeypatch.setenv("DBKIT_DATABASE_URL", "")
     assert find_database() == DatabaseUrl.parse(seeded_url)
-    assert served == [Path(".dbkit")] * 2
+    monkeypatch.setenv("DBKIT_EMBEDDED_FOLDER", "/elsewhere")
+    assert find_database() == DatabaseUrl.parse(seeded_url)
+    assert served == [Path(".dbkit"), Path(".dbkit"), Path("/elsewhere")]
     monkeypatch.setenv("DBKIT_DATABASE_URL", "postgresql://u@h/db")
     assert find_database().host == "h"
 
@@ -267,11 +295,12 @@ def silent_port() -> Iterator[int]:
 
 
 def test_a_server_that_says_nothing_is_given_up_after_connect_timeout_on_every_stack(silent_port: int) -> None:
-    url = f"postgresql://u:{PASSWORD_IN_URL}@127.0.0.1:{silent_port}/db?connect_timeout=2&sslmode=disable"
+    by_settings = f"postgresql://u:{PASSWORD_IN_URL}@127.0.0.1:{silent_port}/db?sslmode=disable"
+    url = f"{by_settings}&connect_timeout=2"
 
-    def connect(stack: str) -> BaseException:
+    def connect(stack: str, url: str, timeout_s: int) -> BaseException:
         with pytest.raises((sqlalchemy.exc.DBAPIError, TimeoutError)) as failed:
-            ask(stack, url, "SELECT 1")
+            ask(stack, url, "SELECT 1", Settings(connect_timeout_s=timeout_s))
         return failed.value
 
     def check() -> DbkitError:
@@ -280,7 +309,8 @@ def test_a_server_that_says_nothing_is_given_up_after_connect_timeout_on_every_s
         return failed.value
 
     with ThreadPoolExecutor() as pool:
-        failures = [pool.submit(connect, stack) for stack in STACKS]
+        failures = [pool.submit(connect, stack, url, 10_000) for stack in STACKS]  # which would take too long
+        failures += [pool.submit(connect, stack, by_settings, 2) for stack in STACKS]
         checked = pool.submit(check)
         assert all(PASSWORD not in str(failure.result()) for failure in failures)
         assert PASSWORD not in str(checked.result())
@@ -350,6 +380,9 @@ def test_a_server_that_cannot_be_used_is_an_error_of_one_line_with_a_hint(
     ("postgresql://u:s3cret@h/db?port=x", "port"),
     ("postgresql://u:s3cret@h/db?connect_timeout=soon", "connect_timeout"),
     ("postgresql://u:s3cret@h/db?connect_timeout=-1", "connect_timeout"),
+    ("postgresql://u:s3cret@h/db?keepalives=2", "expected an integer from 0 to 1"),
+    ("postgresql://u:s3cret@h/db?keepalives_idle=32768", "expected an integer from 0 to 32767"),
+    ("postgresql://u:s3cret@h/db?tcp_user_timeout=2s", "tcp_user_timeout"),
     ("postgresql://u:s3cret@h/db?connect_timeout=" + "9" * 5000, "connect_timeout"),
     ("postgresql://u:s3cret@h1,h2/db", "several hosts"),
     ("postgresql://u:s3cret@/db?host=h1,h2", "several hosts"),
@@ -357,7 +390,7 @@ def test_a_server_that_cannot_be_used_is_an_error_of_one_line_with_a_hint(
     ("postgresql://u:s3cret@h/db?ssl=disable&sslmode=require", "more than once"),
     ("postgresql://u:s3cret@h/db?prepared_statement_cache_size=0", "'prepared_statement_cache_size'"),
     ("postgresql://u:s3cret@h/db?command_timeout=1", "'command_timeout'"),
-    ("postgresql://u:s3cret@h/db?keepalives=1", "'keepalives'"),
+    ("postgresql://u:s3cret@h/db?gssencmode=disable", "'gssencmode'"),
     ("postgresql://u:s3cret@h/db?hostaddr=127.0.0.1", "'hostaddr'"),
     ("postgresql://u:s3cret@h/db?pasword=s3cret", "'pasword'"),
     ("postgresql://u:s3cret@rest@h/db", "%40"),
@@ -418,12 +451,14 @@ texts = st.text(st.characters(exclude_categories=()), max_size=40)  # surrogates
 separators = st.sampled_from(["://", *":@/?&=,[]%# ;+", "%40", "%00", "%0A"])
 words = st.sampled_from(
     ["postgresql", "postgres", "postgresql+asyncpg", "mysql", "user", "host", "port", "5432", "password", "dbname",
-     "sslmode", "ssl", "options", "connect_timeout", "application_name", "async", "1", "-1", "²", "9" * 5000, "::1"]
+     "sslmode", "ssl", "options", "connect_timeout", "keepalives_idle", "application_name", "async",
+     "1", "-1", "²", "9" * 5000, "::1", "pooler", "session"]
 )  # fmt: skip
 url_like = st.lists(separators | words | texts, max_size=14).map("".join)
 headed = st.builds("postgresql://{}".format, url_like)
 
 
+@hostile
 @given(texts | url_like | headed)
 @example("postgresql://[")
 @example("postgresql://[]/")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -20,7 +20,7 @@ from dbkit.errors import DbkitError
 from dbkit.measure.cost import PageCost
 from dbkit.paging import STRATEGIES, RenderedPage, joined, read_page
 from tests.users_engines import DRIVERS, assert_parts_add_up, read, users_engine
-from tests.wire import WireProxy, upstream_of, wire_proxy
+from tests.wire import WireProxy
 
 PAGE, PAGE_SIZE = 3, 20
 STATEMENTS = {"lazy": 1 + PAGE_SIZE, "selectin": 2, "joined": 1, "subquery": 2, "core": 1}
@@ -32,17 +32,6 @@ READERS = 5
 def slow(session: Session, page: int, page_size: int) -> RenderedPage:
     session.execute(text("SELECT pg_sleep(0.03)"))
     return []
-
-
-@pytest.fixture(scope="module")
-def proxy(seeded_url: str) -> Iterator[WireProxy]:
-    with wire_proxy(upstream_of(seeded_url)) as running:
-        yield running
-
-
-@pytest.fixture
-def url(proxy: WireProxy, seeded_url: str) -> str:
-    return proxy.url(seeded_url)
 
 
 @pytest.fixture(params=DRIVERS)
@@ -76,6 +65,7 @@ def test_warm_pages_cost_what_passes_on_the_wire(
             pings = 1 if "pings" in pool else 0  # an empty statement, which the page did not execute
             assert (cost.statements, cost.statements + pings) == (STATEMENTS[strategy], seen.statements)
             assert cost.round_trips == seen.round_trips
+            assert cost.prepares == seen.prepares
             assert cost.rows == seen.rows
             assert cost.connections == seen.connections == 0
             assert cost.connect_s == 0

@@ -262,6 +262,15 @@ def test_asyncpg_cache_size_in_the_url(proxy: WireProxy, url: str) -> None:
         assert_warm_pages(proxy, reader)
 
 
+def test_a_driver_that_keeps_no_statement_prepares_none(proxy: WireProxy, url: str, driver: str) -> None:
+    # as it is set up behind a pooler; asyncpg still has each statement parsed in a round trip of its own
+    never: dict[str, Any] = {"prepare_threshold": None}
+    if driver == "asyncpg":
+        never = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    with users_engine(driver, url, connect_args=never) as reader:
+        assert {cost.prepares for cost in assert_warm_pages(proxy, reader)} == {0}
+
+
 def test_asyncpg_looks_up_a_type_in_round_trips_of_its_own(proxy: WireProxy, url: str) -> None:
     def page(session: Session) -> None:
         session.scalar(text("SELECT ARRAY[(1, 'a')]"))
@@ -273,6 +282,7 @@ def test_asyncpg_looks_up_a_type_in_round_trips_of_its_own(proxy: WireProxy, url
         cost = read(reader, page)
         seen = proxy.counts() - before
         assert cost.round_trips == seen.round_trips > 4
+        assert cost.prepares == seen.prepares > 1
         assert (cost.statements, cost.rows) == (1, 1)
         assert_costs_what_passes(proxy, reader, page)
 

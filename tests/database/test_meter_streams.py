@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from dbkit.measure.cost import PageCost, current_cost
 from dbkit.paging import PageFunction
 from dbkit.todo.models import Todo
 from tests.users_engines import DRIVERS, Left, assert_costs_what_passes, assert_parts_add_up, read, users_engine
-from tests.wire import WireProxy, upstream_of, wire_proxy
+from tests.wire import WireProxy
 
 ASYNC_DRIVERS = ("psycopg_async", "asyncpg")
 WARM_PAGES = 8
@@ -32,17 +32,6 @@ NUMBERS = text("SELECT n FROM generate_series(1, :rows) AS n")
 
 def todos(rows: int) -> Any:
     return select(Todo).order_by(Todo.id).limit(rows)
-
-
-@pytest.fixture(scope="module")
-def proxy(seeded_url: str) -> Iterator[WireProxy]:
-    with wire_proxy(upstream_of(seeded_url)) as running:
-        yield running
-
-
-@pytest.fixture
-def url(proxy: WireProxy, seeded_url: str) -> str:
-    return proxy.url(seeded_url)
 
 
 # Ways to read in parts, and to stop: each is a page function of a number of rows

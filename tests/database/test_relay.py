@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -27,6 +28,7 @@ from dbkit.errors import DbkitError
 from dbkit.paging import STRATEGIES
 from tests.locust_runs import DEADLINE_S, REPOSITORY, free_port
 from tests.stacks import DEFAULT_SETTINGS, open_stack
+from tests.wire import upstream_of, wire_proxy
 
 PROGRAM = REPOSITORY / "dbkit" / "database" / "relay_process.py"
 AWAY_S = 0.05
@@ -67,6 +69,30 @@ def test_pages_are_the_same_through_it_on_every_stack(each_url: str, stack: str)
                 pages.append(engine.read(STRATEGIES["selectin"], 3, 20)[0])
     assert pages[0] == pages[1]
     assert pages[0]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_bytes_are_those_on_the_wire(seeded_url: str, stack: str) -> None:
+    with (
+        wire_proxy(upstream_of(seeded_url)) as proxy,
+        relay_to(proxy.url(seeded_url), 0) as relay,
+        open_stack(stack, relay.database, DEFAULT_SETTINGS) as engine,
+    ):
+        engine.connect()
+        for function, page in itertools.product(STRATEGIES.values(), range(8)):
+            wire, counted = proxy.counts().bytes_from_server, relay.bytes_from_server()
+            engine.read(function, page, 20)
+            assert relay.bytes_from_server() - counted == proxy.counts().bytes_from_server - wire > 0
+
+
+def test_a_folder_for_temporary_files_may_be_too_long_for_a_socket(
+    seeded_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (deep := tmp_path / ("d" * 100)).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with relay_to(seeded_url, 0.0) as relay:
+        assert shortest_round_trip_ms(relay.database) > 0
+    assert [*deep.iterdir()] == []
 
 
 def test_one_is_started_for_each_distance_and_kept(seeded_url: str) -> None:

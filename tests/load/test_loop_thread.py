@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -592,6 +592,44 @@ def test_a_task_that_a_call_has_left_behind_is_ended() -> None:
     with mock.patch.object(loop_thread, "CANCEL_TIMEOUT_S", 0.01):
         thread.stop()
     assert ended == [True]
+
+
+@in_patched_process
+def test_generators_are_closed_before_the_loop_is_and_one_that_never_ends_holds_up_no_stop() -> None:
+    from dbkit.load import loop_thread
+
+    before = native_threads()
+    thread = loop_thread.LoopThread()
+    ended, kept = [], []
+
+    async def polite() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.append("polite")
+
+    async def stubborn() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            while True:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+
+    async def begin() -> None:
+        for generator in (polite(), stubborn()):
+            kept.append(generator)
+            await anext(generator)
+
+    async def clean_up() -> None:
+        ended.append("cleaned up")
+
+    thread.run(begin)
+    with mock.patch.object(loop_thread, "LAST_TIMEOUT_S", 0.01):
+        thread.stop(clean_up)
+    assert ended == ["polite", "cleaned up"]
+    wait_until(lambda: native_threads() == before)
 
 
 @in_patched_process

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,6 +16,7 @@ from psycopg import sql
 
 from dbkit.database.url import DatabaseUrl
 from tests.locust_runs import DEADLINE_S, REPOSITORY
+from tests.started import TRY_PAGES, finished
 
 LIBRARY = {
     "models.py": """
@@ -153,14 +153,8 @@ def library(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def run(library: tuple[Path, dict[str, str]], *command: str) -> str:
     """What it printed; it must have ended well."""
     folder, environment = library
-    done = subprocess.run(
-        (sys.executable, "-m", *command),
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    full = (sys.executable, "-m", *command)
+    done = finished(full, folder, environment, DEADLINE_S, fresh=full[:4] != (sys.executable, *TRY_PAGES))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -182,4 +176,4 @@ def test_the_code_of_each_section(library: tuple[Path, dict[str, str]], heading:
         before = CODE["Pages that write"][0].partition("lendings =")[0]
     name = re.sub(r"\W+", "_", heading).lower()
     (library[0] / f"{name}.py").write_text("\n".join((PRELUDE, before, *CODE[heading], after)))
-    assert "failed" not in run(library, "dbkit", "try", f"{name}.py")
+    assert "failed" not in run(library, *TRY_PAGES[1:], f"{name}.py")

@@ -21,6 +21,7 @@ from statistics import fmean, geometric_mean
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import requests
 
@@ -29,8 +30,6 @@ from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.tally import round_significant
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
 from tests.locust_runs import DEADLINE_S, LocustRun, free_port, locust
-
-ROUNDS = "locustfiles/rounds.py"
 
 NAPS = '''
 """Users whose pages wait rather than work, and a record of each page as its process reported it to Locust."""
@@ -105,10 +104,10 @@ NAPPERS = ("PsycopgNap", "AsyncpgNap", "PsycopgAsyncFailing")
 SLEEPERS = ("PsycopgSleep", "PsycopgAsyncSleep", "AsyncpgSleep")
 
 STRATEGY_COLUMNS = (
-    "workload,user_class,stack,strategy,users,arrivals_per_s,processes,rounds,pages,failures,unfinished,"
+    "workload,user_class,stack,strategy,users,arrivals_per_s,processes,rounds,pages,failures,unfinished,backed_off_s,"
     "pages_per_s,pages_per_s_low,pages_per_s_high,sustained,late,waiting,not_begun,longest_lag_ms,generator_lag_ms,"
     "p50_ms,p95_ms,p99_ms,max_ms,p95_ms_low,p95_ms_high,"
-    "statements,round_trips,rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,"
+    "statements,round_trips,prepares,rows,discarded_rows,connections,queue_ms,pool_ms,connect_ms,db_ms,client_ms,"
     "server_wait_ms,answer_wait_ms,think_ms,client_cpu_ms,server_cpu_ms,relay_cpu_ms,end,bound_by,largest_part,"
     "harness_share,harness_share_low,harness_share_high"
 )
@@ -263,12 +262,10 @@ def runs(start: Start, password_url: str) -> dict[str, list[Run]]:
                 begin(*distant(port), *NAPPERS),
                 begin(*distant(port), *NAPPERS),
             ],
-            "same seed": [begin("--rounds", "3", *NAPPERS, "--slot-time", "0.05")],
             "other seed": [begin("--rounds", "3", *NAPPERS, "--slot-time", "0.05", "--seed", "2")],
             "slow": [begin(*sleepers, *measured, "--max-slot-time", "0", sleep_s=1.5)],
             "cut off": [begin(*sleepers, *measured, *cut_off, sleep_s=60)],
             "cut off in warm-up": [begin(*sleepers, *in_warm_up, *cut_off, sleep_s=60)],
-            "shipped": [begin("--rounds", "1", "--slot-time", "0.2", locustfiles=ROUNDS)],
             "A/A": [begin("--rounds", "12", "--warm-up", "0.05", "PsycopgJoined", "PsycopgJoinedAgain")],
             "one worker killed": [
                 begin(*master(other_port, workers=2), "--rounds", "3", *NAPPERS[:2]),
@@ -295,7 +292,7 @@ def by_slot(pages: list[Page]) -> dict[int, list[Page]]:
 
 
 def assert_figures_are_of(row: dict[str, str], pages: list[Page]) -> None:
-    """That a row of a table says of these pages what they say themselves; `pages_per_s` is `pages_per_s_of`'s."""
+    """A row of a table says of these pages what they say themselves. For `pages_per_s` see `pages_per_s_of`."""
     good = [page for page in pages if not page.failed]
     responses = [page.response_ms for page in good]
     expected = {
@@ -311,7 +308,7 @@ def assert_figures_are_of(row: dict[str, str], pages: list[Page]) -> None:
 
 
 def pages_per_s_of(pages: list[Page], seconds: float) -> float:
-    """Of all that were read in slots of so many measured seconds: each good one by the share that was measured."""
+    """Pages a second in slots of so many measured seconds: each good page counts by the share that was measured."""
     shares: list[float] = [page.context["measured_share"] for page in pages if not page.failed]
     return sum(shares) / seconds
 
@@ -319,7 +316,7 @@ def pages_per_s_of(pages: list[Page], seconds: float) -> float:
 # Who reads when
 
 
-@pytest.mark.parametrize("name", ["one process", "two processes", "separate", "shipped"])
+@pytest.mark.parametrize("name", ["one process", "two processes", "separate"])
 def test_every_round_has_each_class_once(runs: dict[str, list[Run]], name: str) -> None:
     run = runs[name][0]
     rounds: defaultdict[str, list[str]] = defaultdict(list)
@@ -327,9 +324,7 @@ def test_every_round_has_each_class_once(runs: dict[str, list[Run]], name: str) 
         if row["replaced"] == "no":
             rounds[row["round"]].append(row["user_class"])
     assert len(rounds) == run.comparison["measured_on"]["options"]["rounds"]
-    classes = sorted(run.strategies)
-    assert len(classes) == (20 if name == "shipped" else len(NAPPERS))
-    assert [sorted(of_round) for of_round in rounds.values()] == [classes] * len(rounds)
+    assert [sorted(of_round) for of_round in rounds.values()] == [sorted(NAPPERS)] * len(rounds)
 
 
 def test_the_order_is_repeated_with_the_same_seed_and_differs_with_another(runs: dict[str, list[Run]]) -> None:
@@ -337,9 +332,9 @@ def test_the_order_is_repeated_with_the_same_seed_and_differs_with_another(runs:
         # a disturbed slot is run again at its round's end
         return list(dict.fromkeys((row["round"], row["user_class"]) for row in runs[name][0].slots))
 
-    assert order("one process") == order("two processes") == order("same seed")
-    assert sorted(order("other seed")) == sorted(order("same seed"))
-    assert order("other seed") != order("same seed")
+    assert order("one process") == order("two processes")
+    assert sorted(order("other seed")) == sorted(order("one process"))
+    assert order("other seed") != order("one process")
 
 
 @pytest.mark.parametrize("name", ["one process", "two processes", "separate", "slow", "cut off", "A/A"])
@@ -434,14 +429,12 @@ def test_the_parts_of_a_class_add_up_to_its_mean_response_time(runs: dict[str, l
         assert sum(float(row[part]) for part in PARTS) == pytest.approx(mean_ms, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["one process", "two processes", "separate", "slow", "cut off", "shipped"])
+@pytest.mark.parametrize("name", ["one process", "two processes", "separate", "slow", "cut off"])
 def test_all_pages_are_those_that_locust_counted(runs: dict[str, list[Run]], name: str) -> None:
     run = runs[name][0]
     assert run.comparison["measured_on"]["pages_in_all"] == run.pages_of_locust
     in_slots = sum(int(row["pages"]) + int(row["warm_up_pages"]) for row in run.slots)
-    assert in_slots == run.pages_of_locust
-    if name != "shipped":
-        assert in_slots == len(pages_of(runs[name]))
+    assert in_slots == run.pages_of_locust == len(pages_of(runs[name]))
 
 
 @pytest.mark.parametrize("name", ["one process", "two processes", "separate", "slow"])
@@ -500,17 +493,16 @@ def test_pages_that_outlast_their_slot_are_waited_for_and_count_in_it(runs: dict
 
 
 @pytest.mark.parametrize("name", ["cut off", "cut off in warm-up"])
-def test_pages_that_outlast_the_drain_timeout_are_counted_as_unfinished(runs: dict[str, list[Run]], name: str) -> None:
+def test_pages_that_outlast_the_drain_timeout_are_cut_off_and_fail(runs: dict[str, list[Run]], name: str) -> None:
     [run] = runs[name]
     slots = slots_of_sleepers(run)
     for row in slots:
         # the first page of a user fits into the slot, if the machine is not too busy, and the other one never
-        assert int(row["pages"]) + int(row["warm_up_pages"]) + int(row["unfinished"]) >= 2
-        assert int(row["unfinished"]) <= 2
-        assert int(row["failures"]) == 0
+        assert int(row["pages"]) + int(row["warm_up_pages"]) >= 2
+        assert int(row["failures"]) <= int(row["unfinished"]) <= 2
     cut_off = sum(int(row["unfinished"]) for row in slots)
     assert cut_off
-    said = f"pages cut off after --drain-timeout, in no figure: {cut_off}"
+    said = f"pages cut off, and failed, as they did not come back within --drain-timeout: {cut_off}"
     assert said in run.comparison["warnings"]
     assert said in run.locust.stdout
 
@@ -623,6 +615,7 @@ SIGNALS = {
         (signal.SIGHUP, "the process", "one process"),
         (signal.SIGINT, "the process", "two processes"),
         (signal.SIGTERM, "the process", "two processes"),
+        (signal.SIGHUP, "the process", "two processes"),
         (signal.SIGINT, "its group", "two processes"),
         (signal.SIGTERM, "its group", "two processes"),
         (signal.SIGHUP, "its group", "two processes"),
@@ -790,6 +783,34 @@ def test_where_nothing_is_at_its_limit_the_largest_part_of_a_page_is_named(bound
 def test_the_think_time_before_a_page_is_in_the_table(bound: dict[str, Run]) -> None:
     assert float(bound["think time"].strategies["PsycopgNap"]["think_ms"]) > 0
     assert float(bound["users"].strategies["PsycopgAsyncSleep"]["think_ms"]) == 0
+
+
+WITH_A_HUB = """
+import gevent
+from dbkit.load import Rounds, page_users
+from dbkit.paging import core
+from dbkit.todo.workload import TODO_LIST
+
+def read(session, page, page_size):
+    gevent.get_hub()  # as what gevent has patched does where it waits, such as a lock of threading
+    return core(session, page, page_size)
+
+page_users(TODO_LIST, read=read)
+
+class Compare(Rounds):
+    pass
+"""
+
+
+def test_slots_leave_no_file_open(start: Start, tmp_path: Path) -> None:
+    slots = ("--rounds", "100000", "--slot-time", "0.05", "--warm-up", "0", "--max-slot-time", "0", "--plans", "none")
+    (tmp_path / "with_a_hub.py").write_text(WITH_A_HUB)
+    with start(*slots, locustfiles=str(tmp_path / "with_a_hub.py")) as run:
+        process, open_files = psutil.Process(run.locust.process.pid), []
+        for round_number in (3, 13, 23):
+            run.locust.wait_until(lambda line=f"round {round_number} of": line in run.locust.output)  # type: ignore[misc]
+            open_files.append(process.num_fds())
+    assert max(open_files) < min(open_files) + 8, open_files  # a slot may have opened some that it will close
 
 
 def test_a_worker_that_joins_during_the_rounds_reads_pages_too(start: Start) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY, LocustRun, free_port, locust
+from tests.locust_runs import DEADLINE_S, LOCUST, REPOSITORY, LocustRun, connections, free_port, locust, named
 
 OUTPUTS = ("run_strategies.csv", "run_slots.csv", "run_comparison.json", "report.html", "summary.md")
 WITHOUT_RESULTS = "before a test had begun: ended without results"
@@ -32,9 +32,16 @@ import os
 
 import gevent
 from locust import events
+from locust.rpc import zmqrpc
 from locust.runners import WorkerRunner
 
 PHASE, NUMBER, RELEASED = os.environ.get("PHASE"), int(os.environ["NUMBER"]), os.environ.get("RELEASED", "")
+
+if PHASE == "silent":  # a master that is lost before its first answer to its workers
+    send_to_client = zmqrpc.Server.send_to_client
+    zmqrpc.Server.send_to_client = (
+        lambda server, message: None if message.type == "heartbeat" else send_to_client(server, message)
+    )
 
 def reached(phase):
     if phase == PHASE:
@@ -60,21 +67,33 @@ def init(environment, runner, **_):
         send(message, *arguments, **options)
         reached(message)
     runner.send_message = send_message
-    outputs.write_files = reach_first("writing", outputs.write_files)
-    results.explain_pages = reach_first("plans", results.explain_pages)
+    outputs.write_outputs = reach_first("writing", outputs.write_outputs)
+    explained.explain_pages = reach_first("plans", explained.explain_pages)
 
 def wait_for_users(runner):
-    """With PHASE=slow, until the master has sent this worker its users; with PHASE=hasty, end instead."""
+    """With PHASE=slow, until the master has sent this worker its users; with PHASE=hasty, end instead.
+
+    With PHASE=late it is sent users once more when it has stopped.
+    """
     if PHASE == "hasty":
         runner.quit()
-    received = []
     handle = runner.handle_message
+    received = []
     def handle_message(message):
-        received.append(message.type)
+        if message.type == "spawn" and any(message.data["user_classes_count"].values()):
+            received.append(message)
         handle(message)
     runner.handle_message = handle_message
-    while PHASE == "slow" and "spawn" not in received:
+    while PHASE == "slow" and not received:
         gevent.sleep(0.01)
+    if PHASE == "late":
+        stop = runner.stop
+        def stop_and_receive():
+            stop()
+            received[-1].data["timestamp"] += 3600
+            handle(received[-1])
+            gevent.sleep(0.01)
+        runner.stop = stop_and_receive
 
 @events.test_stop.add_listener
 def test_stop(environment, **_):
@@ -90,7 +109,7 @@ def quitting(environment, **_):
 def quit(**_):
     reached("quit")
 
-from dbkit.load import AsyncPageUser, Rounds, SyncPageUser, outputs, results
+from dbkit.load import AsyncPageUser, Rounds, SyncPageUser, explained, outputs
 from dbkit.paging import joined
 from sqlalchemy import text
 
@@ -99,8 +118,11 @@ def test_start(environment, **_):
     if leads(environment):
         print("the test has begun", flush=True)
         reached("test_start")
+        while PHASE == "deserted" and environment.runner.worker_count:
+            gevent.sleep(0.01)
+        gevent.sleep(2 if PHASE == "deserted" else 0)  # longer than Locust's `quit` takes
 
-if os.getppid() == int(os.environ["TESTS"]):
+if os.getpid() == os.getsid(0):  # and no forked worker
     reached("import")
 
 def nap(session, page, page_size):
@@ -143,7 +165,7 @@ def start(tmp_path_factory: pytest.TempPathFactory, seeded_url: str) -> Start:
         slots = ("--rounds", "1", "--slot-time", "0.3", "--warm-up", "0.1") if in_rounds else ("-t", "1s")
         files = ("--report", str(own / "report.html"), "--summary", str(own / "summary.md"))
         options = ("-u", "2", "-r", "2", *slots, *files, *arguments)
-        environment = {"PHASE": phase, "NUMBER": str(int(number)), "TESTS": str(os.getpid())}
+        environment = {"PHASE": phase, "NUMBER": str(int(number))}
         locustfile = str(rounds if in_rounds else mixed)
         with locust(own, *options, url=seeded_url, locustfiles=locustfile, environment=environment, **kwargs) as run:
             yield run
@@ -179,7 +201,8 @@ def runs(request: pytest.FixtureRequest, start: Start) -> dict[str, tuple[Locust
     with ExitStack() as exits:
         for index, phase in enumerate((*BEFORE_A_TEST, *CUT_SHORT, *AFTER_THE_LAST_PAGE)):
             number = SIGNALS[(index + len(options)) % len(SIGNALS)]
-            runs[phase] = exits.enter_context(start(*options, phase=phase, number=number)), number
+            fresh = phase in ("import", "quit")  # the first moment and the last are those of a shell's process
+            runs[phase] = exits.enter_context(start(*options, phase=phase, number=number, fresh=fresh)), number
         for run, _ in runs.values():
             run.wait()
             run.leftovers()
@@ -258,6 +281,25 @@ def test_the_parent_of_workers_has_them_end(start: Start) -> None:
         assert written(master) == list(OUTPUTS)
 
 
+def test_a_test_whose_workers_leave_as_it_begins_has_its_outputs(start: Start) -> None:
+    port = str(free_port())
+    with (
+        start("--master", "--master-bind-port", port, "--expect-workers", "1", phase="deserted") as master,
+        start("--worker", "--master-port", port) as worker,
+    ):
+        master.wait_until(lambda: "the test has begun" in master.output)
+        worker.process.send_signal(signal.SIGTERM)
+        assert_ended(worker, 0)
+        assert_ended(master, 0)
+        assert written(master) == list(OUTPUTS)
+
+
+def test_a_message_of_more_users_that_comes_as_a_worker_ends_is_dropped(start: Start) -> None:
+    with start("--processes", "2", phase="late") as run:
+        assert_ended(run, 0)
+        assert written(run) == list(OUTPUTS)
+
+
 def test_a_worker_that_ends_in_its_set_up_leaves_no_traceback_of_its_files(start: Start) -> None:
     port = str(free_port())
     leading, following = ("--master", "--master-bind-port", port), ("--worker", "--master-port", port)
@@ -273,6 +315,25 @@ def test_forked_workers_end_when_their_master_is_killed(start: Start) -> None:
         run.process.kill()
         run.wait()
         assert run.leftovers() == []
+
+
+@pytest.mark.parametrize("phase", ["", "silent"])
+def test_a_worker_ends_when_its_master_on_another_machine_was_killed(start: Start, seeded_url: str, phase: str) -> None:
+    port, mine = str(free_port()), "reads without a master"
+    leading = ("--master", "--master-bind-port", port, "--expect-workers", "2", "--slot-time", "600")
+    following = ("--worker", "--master-port", port)
+    with (
+        start(*leading, phase=phase) as master,
+        start(*following, "--master-timeout", "2", "--database-url", named(seeded_url, mine)) as worker,
+        start(*following) as patient,
+    ):
+        master.wait_until(lambda: connections(seeded_url, mine) > 0)
+        master.process.kill()
+        worker.wait()
+        assert connections(seeded_url, mine) == 0
+        assert "Traceback" not in worker.output, worker.output
+        assert "Didn't get heartbeat from master in over 2s" in worker.stderr
+        assert patient.process.poll() is None  # it is Locust's default that it waits for
 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")])

@@ -88,6 +88,12 @@ def wait_for_end(page: Page) -> None:
     expect(page.locator("#dbkit-status")).to_have_text("the run has ended")
 
 
+def reload_stopped(page: Page, run: LocustRun) -> None:
+    """Reload when Locust has stopped the test: its page asks no more for the state once it has seen it stopping."""
+    run.wait_until(lambda: run.template_arguments()["state"] == "stopped")
+    page.reload()
+
+
 def start(page: Page, **fields: object) -> None:
     """Fill in the form, press Start and wait for Locust's tabs."""
     fill(page, **fields)
@@ -143,16 +149,22 @@ def test_rounds_from_the_form_to_the_downloads(password_url: str, tmp_path: Path
         wait_for_end(page)
         expect(page.locator("#dbkit .dbkit-warnings").first).to_contain_text("cut short")
 
-        # complete; reloaded, as Locust's page asks no more for the state once it has seen a test that is stopping
-        page.reload()
+        # complete
+        reload_stopped(page, run)
         page.get_by_role("button", name="New").click()
-        fill(page, Rounds=3, Page_Size=9)
+        fill(page, Rounds=3, Page_Size=9, Check="Nobody: rows < 5")
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(page.get_by_text("is of Nobody, which is not among the classes")).to_be_visible()
+        fill(page, Check=f"statements <= 2; {CLASSES[0]}: failures = 0")
         page.get_by_role("button", name="Start", exact=True).click()
         expect(page.locator("#dbkit")).not_to_contain_text("cut short")
         wait_for_end(page)
         assert sorted(names(page)) == sorted(CLASSES)
         for chart, count in DRAWN.items():
             wait_for_traces(page, chart, count)
+
+        checks = page.locator("#dbkit .dbkit-checks li").all_inner_texts()
+        assert len(checks) == len(CLASSES) + 1 and all(line.startswith("✓") for line in checks)
 
         # the files, by the page's own links: one and the same result
         files = {}
@@ -209,9 +221,8 @@ def test_a_mixed_run_is_warned_of_where_its_figures_are(seeded_url: str, tmp_pat
         wait_for_end(page)
         expect(page.locator("#dbkit .dbkit-warnings").first).to_contain_text("cut short")
         assert MIXED in requests.get(f"{run.web_url}/dbkit/download/report.html", timeout=DEADLINE_S).text
-        # and again: what was is forgotten. Reloaded, as Locust's page asks no more for the state once it has seen a
-        # test that is stopping
-        page.reload()
+        # and again: what was is forgotten
+        reload_stopped(page, run)
         page.get_by_role("button", name="New").click()
         fill(page)
         page.get_by_role("button", name="Start", exact=True).click()

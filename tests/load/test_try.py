@@ -21,9 +21,11 @@ from dbkit.database.stacks import STACKS, stacks_of
 from dbkit.database.url import DatabaseUrl
 from tests.conftest import PASSWORD, PASSWORD_IN_URL
 from tests.locust_runs import DEADLINE_S, POLL_S, REPOSITORY, connections, named
+from tests.started import TRY_PAGES, StartedProcess, finished
 from tests.terminal import on_a_terminal
 
 TRY = (sys.executable, "-m", "dbkit", "try")
+STARTED = (sys.executable, *TRY_PAGES)
 SYNC_STACKS = tuple(stack for stack in STACKS if stack not in stacks_of("tasks"))
 ASYNC_STACKS = stacks_of("tasks")
 
@@ -145,20 +147,18 @@ def environment(url: str | None, **variables: str) -> dict[str, str]:
 
 
 def try_(
-    folder: Path, locustfile: str, *arguments: str, url: str | None, command: tuple[str, ...] = TRY, **variables: str
+    folder: Path,
+    locustfile: str,
+    *arguments: str,
+    url: str | None,
+    command: tuple[str, ...] = STARTED,
+    **variables: str,
 ) -> Tried:
-    """Write a locustfile beside its models, and try its classes."""
+    """Write a locustfile beside its models, and try its classes: by another command, in a process of its own."""
     (folder / "shop.py").write_text(SHOP)
     (folder / "shop_load.py").write_text(HEAD + locustfile)
-    run = subprocess.run(
-        [*command, "shop_load.py", *arguments],
-        cwd=folder,
-        env=environment(url, **variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    line = [*command, "shop_load.py", *arguments]
+    run = finished(line, folder, environment(url, **variables), DEADLINE_S, fresh=command != STARTED)
     return Tried(run.returncode, run.stdout, run.stderr)
 
 
@@ -267,15 +267,23 @@ async def forgets(session, number):
     session.commit()
     return (await session.scalars(select(Album.title).limit(1))).all()
 
-page_users(unchecked, stacks="psycopg", nothing=lambda session, number: "x" * 100, elsewhere=elsewhere, unsaid=unsaid)
-page_users(unchecked, stacks=["psycopg", "asyncpg"], several=several)
+page_users(unchecked, stacks="psycopg", nothing=lambda session, number: "x" * 100, elsewhere=elsewhere)
+own = dict(
+    engine=create_engine(os.environ["PSYCOPG_URL"]), async_engine=create_async_engine(os.environ["ASYNCPG_URL"])
+)
+page_users(unchecked, stacks="psycopg", **own, unsaid=unsaid)
+page_users(unchecked, stacks=["psycopg", "asyncpg"], **own, several=several)
+page_users(unchecked, stacks=["psycopg", "asyncpg"], prefix="Refused", unsaid=unsaid)
 page_users(unchecked, stacks=ASYNC, streamed=streamed, forgets=forgets)
 """
 
 
 def test_remarks_on_pages_that_were_given(tmp_path: Path, shop_url: str) -> None:
-    tried = try_(tmp_path, REMARKS, url=shop_url, PSYCOPG_URL=shop_url.replace("postgresql:", "postgresql+psycopg:"))
-    assert tried.exit_code == 0, tried.stdout + tried.stderr
+    psycopg_url, asyncpg_url = (shop_url.replace(":", f"+{driver}:", 1) for driver in ("psycopg", "asyncpg"))
+    tried = try_(tmp_path, REMARKS, url=shop_url, PSYCOPG_URL=psycopg_url, ASYNCPG_URL=asyncpg_url)
+    assert tried.exit_code == 1, tried.stdout + tried.stderr
+    for name in ("RefusedPsycopgUnsaid", "RefusedAsyncpgUnsaid"):
+        assert "a class only read unless it says that it writes: give it writes = True" in tried.about(name)
     assert "warning: it sent no statement" in tried.about("PsycopgNothing")
     assert "1 statement went by another engine than the class's, which is not measured" in tried.about(
         "PsycopgElsewhere"
@@ -307,7 +315,7 @@ page_users(albums, stacks=["psycopg", "asyncpg"], titles=titles, other=other)
 
 
 def test_pages_that_differ(tmp_path: Path, shop_url: str) -> None:
-    tried = try_(tmp_path, DIFFERING, url=shop_url)
+    tried = try_(tmp_path, DIFFERING, url=shop_url, command=TRY)
     assert tried.exit_code == 1
     words = "PsycopgTitles and {} give different pages of albums for key 0: [1][1] is 1 and 2."
     assert tried.end == f"{words.format('PsycopgOther')} {words.format('AsyncpgOther')}"
@@ -436,6 +444,9 @@ def fails(session, number):
 def slow(session, number):
     session.execute(text("SELECT pg_sleep(60)"))
 
+def statement_lost(session, number):
+    session.execute(text("EXECUTE what_another_connection_has_prepared"))
+
 def refuse(rendered, number):
     return False
 
@@ -448,7 +459,8 @@ page_users(albums, stacks="asyncpg", other_loop=other_loop)
 page_users(albums, stacks=ASYNC, async_engine=lambda url: create_async_engine(url, poolclass=NullPool), at_once=at_once)
 page_users(albums, stacks=SYNC, not_unique=not_unique, detached=detached, no_table=no_table, no_column=no_column,
            on_sync=on_sync, takes_two=takes_two, objects=objects, two_sessions=two_sessions, none_there=none_there,
-           raised=raised, fails=fails, awaits=runs_a_loop, returns_coroutine=returns_coroutine, slow=slow)
+           raised=raised, fails=fails, awaits=runs_a_loop, returns_coroutine=returns_coroutine, slow=slow,
+           statement_lost=statement_lost)
 page_users(nowhere, stacks="asyncpg", nowhere=fails)
 page_users(Workload("refused", keys=[1], check=refuse), stacks="asyncpg", refused=lambda session, number: number)
 page_users(Workload("next", keys=[1], next_key=lambda rows, key: rows[7]), stacks="asyncpg", after=lambda *_: [])
@@ -499,6 +511,7 @@ ADVICE = {
     "SyncNoneThere": "There is no row of this key at",
     "SyncRaised": "Album.tracks must be loaded with the query at",
     "SyncSlow": "The server broke a statement off at",
+    "SyncStatementLost": "A pooler in transaction mode keeps no prepared statements for its clients: use --pooler",
     "SyncFails": "KeyError: 'title', at",
 }
 """What is said of failures on each of the sync or async stacks."""
@@ -842,22 +855,20 @@ def test_a_signal_ends_it_with_what_runs_on_the_server(
     application = f"{name} {number.name}"
     (tmp_path / "shop.py").write_text(SHOP)
     (tmp_path / "shop_load.py").write_text(HEAD + HANGING)
-    with subprocess.Popen(
-        [*TRY, "shop_load.py", name],
-        cwd=tmp_path,
-        env=environment(named(shop_url, application)),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    files = tmp_path / "stdout", tmp_path / "stderr"
+    variables = environment(named(shop_url, application))
+    process = StartedProcess([*STARTED, "shop_load.py", name], tmp_path, variables, *files)
+    try:
         deadline = time.monotonic() + DEADLINE_S
         begun = "active" if "Waits" in name else "idle"
         while not connections(shop_url, application, begun) and time.monotonic() < deadline:
             time.sleep(POLL_S)
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 128 + number, stdout + stderr
+        exit_code = process.wait(DEADLINE_S)
+    finally:
+        process.kill()
+    stdout, stderr = (file.read_text() for file in files)
+    assert exit_code == 128 + number, stdout + stderr
     assert stderr == ("python -m dbkit try: interrupted\n" if number == signal.SIGINT else "")
     wait_until_gone(shop_url, application)
 
@@ -878,7 +889,8 @@ BAD_INPUT = {
 def test_bad_input_is_one_line(tmp_path: Path, shop_url: str, case: str) -> None:
     arguments, file, said = BAD_INPUT[case]
     if file is None:
-        tried = try_(tmp_path, DIFFERING, *arguments, url=shop_url)
+        command = TRY if case == "an option" else STARTED
+        tried = try_(tmp_path, DIFFERING, *arguments, url=shop_url, command=command)
     else:
         tried = try_(tmp_path, DIFFERING, url=shop_url, command=(*TRY, file))
     assert tried.exit_code == 2, tried.stdout + tried.stderr

@@ -95,6 +95,15 @@ def test_psycopg_statement_in_autocommit_is_one_round_trip(proxy: WireProxy, url
     assert extended == counts(statements=1, round_trips=1, rows=1)  # Parse, Bind, Describe, Execute, Sync in one burst
 
 
+def test_bytes_of_a_statement_are_those_of_its_messages(proxy: WireProxy, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        one = seen(proxy, lambda: connection.execute("select 1").fetchall())
+    assert one.bytes_to_server == len(b"Q....select 1.")
+    row_description = len(b"T....nn?column?.ttttccttttssmmmmff")
+    data_row, command_complete, ready = len(b"D....nnllll1"), len(b"C....SELECT 1."), len(b"Z....I")
+    assert one.bytes_from_server == row_description + data_row + command_complete + ready
+
+
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_psycopg_transaction_is_three_round_trips(proxy: WireProxy, url: str, end: str) -> None:
     with psycopg.connect(url) as connection:

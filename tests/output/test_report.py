@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from msgspec.structs import replace as changed
@@ -35,7 +35,7 @@ from dbkit.analysis.scaling import law_of
 from dbkit.analysis.slot import Slot, UserClass
 from dbkit.analysis.warnings import MIXED_WARNING
 from dbkit.cli.main import main
-from dbkit.errors import DbkitError
+from dbkit.errors import DbkitError, printable
 from dbkit.measure.cost import COUNTS, PARTS
 from dbkit.measure.tally import SHOWN_PARTS, Tally
 from dbkit.output.csv_files import FILES
@@ -48,6 +48,7 @@ from tests.analysis.test_search import result_of as searched
 from tests.analysis.test_search import run as run_search
 from tests.analysis.test_search import search_of
 from tests.browser import Tab, browser, browser_page
+from tests.hostile import hostile
 from tests.slots import QUIET, class_row, known, plain_result
 
 STACKS = ("psycopg", "psycopg-async", "asyncpg")
@@ -115,7 +116,7 @@ HOSTILE = (
 
 
 def tally(pages: int, response_ms: float) -> Tally:
-    """Of pages that take from half to one and a half of that."""
+    """The tally of pages that take from half to one and a half of that."""
     made = Tally()
     for place in range(pages):
         ms = response_ms * (0.5 + place / pages)
@@ -229,7 +230,7 @@ def drawn(tab: Tab, chart: str) -> list[dict[str, Any]]:
     return traces
 
 
-# The whole report
+# The complete report
 
 
 def test_it_opens_offline_and_draws_every_chart_without_an_error(full_tab: Tab) -> None:
@@ -1053,8 +1054,7 @@ def test_the_summarys_tables_survive_any_names(found: list[str], workloads: list
     for heading, *rows in tables:
         assert {len(row) for row in rows} == {len(heading)}
     shown = [" ".join(row.label.split()) for row in result.strategies]
-    expected = [name.replace("\0", "\N{REPLACEMENT CHARACTER}") for name in shown]
-    assert [row[0] for _, *rows in tables for row in rows] == expected
+    assert [row[0] for _, *rows in tables for row in rows] == [printable(name) for name in shown]
 
 
 # The command
@@ -1214,7 +1214,7 @@ NUMBERS = (0, -1, 0.5, 10**400, -1e300, float("inf"))
 VALUES: tuple[object, ...] = (GONE, None, True, *NUMBERS, "", "x", "a\nb" * 999, [], [1], {}, {"a": 1}, DEEP)
 
 
-@settings(max_examples=250, deadline=None)
+@hostile
 @given(
     st.sampled_from([(content, place) for content in (ROUNDS, MIXED_RUN) for place in places(content)]),
     st.sampled_from(VALUES),

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.todo.dataset import MARK, Shape, check, create, read_shape
+from tests.started import finished
 from tests.terminal import on_a_terminal
 
-SEED = (sys.executable, str(Path(__file__).parents[2] / "seed.py"))
+REPOSITORY = Path(__file__).parents[2]
+SEED = (sys.executable, str(REPOSITORY / "seed.py"))
 DEADLINE_S = 60
 SMALL = Shape(users=3, todos=4, comments=2)
 # copying it takes seconds, so that a test can see it under way
@@ -32,9 +34,7 @@ UNREACHABLE = "postgresql://somebody:hunter2@127.0.0.1:1/nowhere"
 
 
 def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SEED, "--database-url", url, *arguments], capture_output=True, text=True, timeout=DEADLINE_S
-    )
+    return finished([*SEED, "--database-url", url, *arguments], REPOSITORY, {**os.environ}, DEADLINE_S)
 
 
 def seed(url: str, *arguments: str) -> str:
@@ -165,7 +165,7 @@ def test_memory_does_not_grow_with_the_dataset(database_url: str) -> None:
         return usage.ru_maxrss
 
     # as Python's tuples the larger one's rows would fill some 50 MB
-    assert peak_kib("--users", "1000", "--reset") - peak_kib("--users", "1", "--reset") < 20_000
+    assert peak_kib("--users", "1000", "--reset", "--yes") - peak_kib("--users", "1", "--reset", "--yes") < 20_000
 
 
 # What is there already
@@ -207,9 +207,42 @@ def test_reset_on_the_command_line_replaces_the_dataset_and_nothing_else(databas
         database_url, "--users", "3", "--comments", "0", "--no-indexes"
     )
     assert read_shape(DatabaseUrl.parse(database_url)) == SMALL
-    assert "seeded" in seed(database_url, "--users", "3", "--comments", "0", "--no-indexes", "--reset")
+    assert "seeded" in seed(database_url, "--users", "3", "--comments", "0", "--no-indexes", "--reset", "--yes")
     assert check(DatabaseUrl.parse(database_url)) == Shape(users=3, comments=0, indexes=False)
     assert query(database_url, "SELECT title FROM public.todo") == [("mine",)]
+
+
+def test_reset_asks_before_it_replaces_a_dataset(database_url: str) -> None:
+    make(database_url)
+    line = mistake(database_url, "--reset")
+    assert (
+        line == f"seed.py: error: --reset replaces the dataset in {database_url}, and there is no terminal to ask on:"
+        " add --yes\n"
+    )
+    reset = (*SEED, "--users", "3", "--comments", "0", "--reset")
+    variables = {**os.environ, "DBKIT_DATABASE_URL": database_url}
+    for typed in ("\n", "n\n", "yesterday\n", "\x04"):
+        said = on_a_terminal(*reset, width=300, variables=variables, typed=typed, exit_code=2)
+        assert f"Replace the dataset in {database_url}? [y/N]" in said
+        assert "is left as it is" in said
+    assert read_shape(DatabaseUrl.parse(database_url)) == SMALL
+    assert "seeded" in on_a_terminal(*reset, width=300, variables=variables, typed="y\n")
+    assert read_shape(DatabaseUrl.parse(database_url)) == Shape(users=3, comments=0)
+
+
+def test_the_embedded_server_is_not_asked_about(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "DBKIT_DATABASE_URL"}
+    for arguments in (("--users", "1"), ("--users", "2", "--reset")):
+        done = subprocess.run(
+            [*SEED, *arguments],
+            env=kept | {"DBKIT_EMBEDDED_FOLDER": str(tmp_path / "server")},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "seeded" in done.stdout
 
 
 @pytest.mark.parametrize("comment", ["NULL", "'dbkit'", "'{}'", f"'{MARK}'", f"'{MARK}[3]'", f"'our {MARK}{{}}'"])
@@ -230,7 +263,7 @@ def test_a_schema_that_lacks_the_mark_is_not_touched(database_url: str, comment:
 
 def test_a_foreign_schema_is_a_clear_error_on_the_command_line(database_url: str) -> None:
     execute(database_url, "CREATE SCHEMA dbkit")
-    assert "has a schema dbkit without dbkit's mark" in mistake(database_url, "--reset")
+    assert "has a schema dbkit without dbkit's mark" in mistake(database_url, "--reset", "--yes")
     assert query(database_url, "SELECT nspname FROM pg_namespace WHERE nspname = 'dbkit'") == [("dbkit",)]
 
 
@@ -278,7 +311,7 @@ def test_an_interrupted_run_leaves_the_old_dataset_or_none(
     if seeded:
         make(database_url)
     before = everything(database_url)
-    run = start(database_url, *LARGE, "--reset")
+    run = start(database_url, *LARGE, "--reset", "--yes")
     with psycopg.connect(database_url, autocommit=True) as watcher:
 
         def found(statement: str) -> bool:

@@ -192,6 +192,7 @@ def test_counts_of_a_page_are_those_on_the_wire(
                 assert wire.statements == STATEMENTS[strategy]
                 assert wire.rows == ROWS[strategy]
                 assert cost.round_trips == wire.round_trips
+                assert cost.prepares == wire.prepares
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -210,10 +211,10 @@ def test_counts_of_a_page_on_a_cold_connection_leave_out_what_opened_it(
         cost = engine.read(STRATEGIES[strategy], 1, PAGE_SIZE)[1]
         wire = seen(proxy, before)
         assert cost.connections == wire.connections == 1
-        return wire - WireCounts(1, cost.statements, cost.round_trips, cost.rows, 0, 0, 0, 0, 0)
+        return wire - WireCounts(1, cost.statements, cost.round_trips, cost.rows, cost.prepares, 0, 0, 0, 0)
 
-    def totals(wire: WireCounts) -> tuple[int, int, int]:
-        return wire.statements, wire.round_trips, wire.rows
+    def totals(wire: WireCounts) -> tuple[int, int, int, int]:
+        return wire.statements, wire.round_trips, wire.rows, wire.prepares
 
     # the first connection of an engine asks the server more than later ones do
     with open_stack(stack, proxied_url, Settings(end=end)) as engine:

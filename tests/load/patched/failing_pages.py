@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import asyncpg
+import psycopg
 import pytest
 import sqlalchemy.exc
 from hypothesis import given, settings
@@ -69,6 +71,10 @@ def test_any_message_is_a_short_line_of_what_can_be_shown(said: str, kind: type[
     traceback_of(kind(said)).encode()
 
 
+def at_connect(words: str) -> psycopg.OperationalError:
+    return psycopg.OperationalError(f"connection failed: {words}")
+
+
 class Silent(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -93,6 +99,27 @@ class Silent(Exception):
         (TypeError("page() takes 2 positional arguments but 3 were given"),
          "TypeError: page() takes … positional arguments but … were given"),
         (TimeoutError(), "TimeoutError"),
+        (at_connect('connection to server at "10.0.0.9", port 5432 failed: No route to host\n\tIs the server running?'),
+         "HostUnreachable: the network knows no way to the host"),
+        (at_connect('connection to server at "::1", port 5432 failed: could not create socket: Too many open files'),
+         "TooManyOpenFiles: this process may open no further socket: see ulimit -n"),
+        (at_connect('connection to server at "10.0.0.9", port 5432 failed: FATAL:  unbekannter Fehler "x"\nDETAIL:  y'),
+         "ServerRefused: unbekannter Fehler …"),
+        (at_connect("expected authentication request from server, but received H"),
+         "OperationalError: the connection failed or was lost"),
+        (psycopg.OperationalError("consuming input failed: could not receive data from server: Connection timed out"),
+         "TcpTimeout: the other side acknowledged nothing for as long as TCP waits"),
+        (psycopg.OperationalError("sending query failed: another command is already in progress"),
+         "OperationalError: the connection failed or was lost"),
+        (psycopg.OperationalError("the connection is closed"),
+         "ConnectionLost: the connection was closed by the other side"),
+        (asyncpg.InterfaceError("cannot call Transaction.start(): the underlying connection is closed"),
+         "ConnectionLost: the connection was closed by the other side"),
+        (asyncpg.InterfaceError("another operation is in progress"), "InterfaceError"),
+        (asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
+         "ConnectionLost: the connection was closed by the other side"),
+        (asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+         "ConnectionLost: the connection was closed by the other side"),
         (ConnectionRefusedError(111, "Connection refused"), "ConnectionRefusedError: Connection refused"),
         (Silent(), "Silent"),
         (ExceptionGroup("of a task group", [NoSuchAlbum("no such album 3"), ValueError("other")]),

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 import dbkit.load  # noqa: F401  # first, as it patches the process
-from dbkit.load.gate import NO_SLOT, Window
-from dbkit.load.stint import Page
+from dbkit.load.page import Page
+from dbkit.load.window import Window
 from dbkit.measure.cost import PageCost
 
 FROM_AT_S, UNTIL_AT_S = 10.0, 20.0
@@ -50,5 +50,9 @@ def test_a_page_counts_by_what_was_done_for_it_in_the_slot(
     assert page(slot(), asked_at_s, finished_at_s, **waits).measured_share == pytest.approx(share, abs=1e-9)
 
 
-def test_without_slots_each_page_counts() -> None:
-    assert page(NO_SLOT, 5, 14, pool_s=9).measured_share == 1
+def test_without_slots_each_page_counts_until_the_stop() -> None:
+    window = Window(None)
+    assert page(window, 5, 14, pool_s=9).measured_share == 1
+    window.measured_until_at_s = 14
+    assert page(window, 5, 14, pool_s=9).measured_share == 1
+    assert page(window, 10, 18).measured_share == pytest.approx(0.5)
