@@ -24,7 +24,7 @@ LOCUSTFILE = "locustfiles/rounds.py"
 IMAGES = Path(__file__).with_name("images")
 WIDTH_PX = 1280
 SECTIONS_WIDTH_PX = 1500
-"""Of pictures of single sections, so that no table is cut."""
+"""The width of pictures of single sections, so that no table is cut."""
 TAB_HEIGHT_PX = 1500
 REPORT_HEIGHT_PX = 1500
 LAST_ROUND = 5
