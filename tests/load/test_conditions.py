@@ -101,6 +101,15 @@ class Run:
         return found
 
     @property
+    def by_slot(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
+        """By condition and slot: a condition whose slot was disturbed has another one, with connections of its own."""
+        found: defaultdict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+        for condition, pages in self.by_condition.items():
+            for page in pages:
+                found[condition, page["slot"]].append(page)
+        return found
+
+    @property
     def comparison(self) -> dict[str, Any]:
         return dict(json.loads((self.locust.folder / "run_comparison.json").read_text()))
 
@@ -202,10 +211,7 @@ def test_a_slot_has_the_settings_of_its_condition_and_other_pools_hold_no_connec
 ) -> None:
     processes = 1 if name == "one process" else 2
     for run in crossed[name]:
-        slots: defaultdict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-        for page in run.pages:
-            slots[page["condition"], page["slot"]].append(page)
-        for (condition, _), pages in slots.items():
+        for (condition, _), pages in run.by_slot.items():
             size = int(condition[-1]) * (processes if name == "two processes" else 1)
             assert len({page["pid"] for page in pages}) <= size, condition
             # classes of other stacks may have read with the same settings; the last ones' may still be closing
@@ -255,7 +261,7 @@ def test_each_setting_reaches_the_server(start: Starter, database_url: str, seed
         assert said == ("5s" if "statement-timeout=5" in condition else "7s", "on" if "jit=on" in condition else "off")
     assert len(runs["server"].by_condition) == 8
     by_pool = runs["pool"].by_condition
-    for condition, pages in by_pool.items():
+    for (condition, _), pages in runs["pool"].by_slot.items():
         pids = {page["pid"] for page in pages}
         if "pool-class=null" in condition:
             assert len(pids) == len(pages), condition
