@@ -18,6 +18,7 @@ from dbkit.analysis.checks import BASELINE, CheckOutcome, State
 from dbkit.analysis.columns import Group
 from dbkit.analysis.formats import listed
 from dbkit.analysis.headline import disturbed_sentences
+from dbkit.analysis.intervals import by_round
 from dbkit.analysis.limits import FIGURES
 from dbkit.analysis.records import ClassRow, Verdict
 from dbkit.analysis.result import Result
@@ -216,10 +217,10 @@ def ratio_to(
 ) -> tuple[float, float, float] | None:
     """How many times the baseline's figure a row has, with a 95 % interval; None where that cannot be said."""
     slots = baseline.result.slots_of(before), result.slots_of(row)
-    values = [[getattr(slot, figure) for slot in each] for each in slots]
+    values = [by_round(each, figure) for each in slots]
     if any(len(each) < MIN_ROUNDS or not all(map(has_ratio, each)) for each in values):
         return None
-    logs = [[*map(log, each)] for each in values]
+    logs = [[log(value) for value in each if value] for each in values]
     low, high = _welch(*logs)
     return exp(fmean(logs[1]) - fmean(logs[0])), exp(low), exp(high)
 

@@ -5,12 +5,15 @@ The statistics of one verdict are in `dbkit.analysis.verdict`, the rows in `dbki
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from statistics import fmean
 
 from dbkit.analysis.condition import Condition
 from dbkit.analysis.formats import harness_share, listed
+from dbkit.analysis.intervals import mean_of_slots
 from dbkit.analysis.pairs import LOAD, Group, Pairing
 from dbkit.analysis.records import BareRow, ClassRow, SlotRow, Verdict
 from dbkit.analysis.rows import PERCENTILES, round_figure, rounded
@@ -93,14 +96,21 @@ def model_of(rows: Iterable[SlotRow | BareRow], column: str, labels: Mapping[int
 
     For `pages_per_s` it leaves out what served no page in some slot: its other slots alone would flatter it. A column
     that is none of the `QUANTITIES` is taken for a time, which steal raises. Figures that have no ratio are left out.
+    Several slots of one condition in one round, which one process has read, are one observation: their mean.
     """
     labels = labels or {}
     known = [(labels.get(row.slot, row.label), row.round, getattr(row, column), row.steal_share) for row in rows]
     empty = {label for label, _, value, _ in known if not value} if column == "pages_per_s" else set()
-    return Model(
-        [Observation(*observed) for observed in known if has_ratio(observed[2]) and observed[0] not in empty],
-        QUANTITIES.get(column) or response_time(column),
-    )
+    of_round: defaultdict[tuple[str, int], list[tuple[float, float | None]]] = defaultdict(list)
+    for label, number, value, steal in known:
+        if has_ratio(value) and label not in empty:
+            of_round[label, number].append((value, steal))
+    observations = []
+    for (label, number), slots in of_round.items():
+        values, steals = zip(*slots, strict=True)
+        steal = None if None in steals else fmean(steals)
+        observations.append(Observation(label, number, mean_of_slots(values), steal))
+    return Model(observations, QUANTITIES.get(column) or response_time(column))
 
 
 def add_harness_shares(rows: Sequence[ClassRow], slots: Sequence[SlotRow], calibration: Sequence[BareRow]) -> None:

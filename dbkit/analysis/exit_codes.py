@@ -16,6 +16,8 @@ PAGES_FAILED = 1
 BAD_INPUT = 2
 FAILED = 3
 UNDECIDED = 4
+START_AGAIN = 75
+"""With which a load process of a before and after asks `dbkit diff` to start it again; no command ends with it."""
 
 Undecided = Literal["pass", "fail"] | None
 """What counts for what is undecided: as if it had passed, or failed, or neither."""

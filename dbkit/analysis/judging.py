@@ -18,7 +18,7 @@ from dbkit.analysis.checks import BASELINE, BEFORE, EXACT, Check, CheckOutcome, 
 from dbkit.analysis.comparisons import model_of
 from dbkit.analysis.formats import decimals, interval, number
 from dbkit.analysis.headline import disturbed_sentences
-from dbkit.analysis.intervals import interval_around
+from dbkit.analysis.intervals import by_round, interval_around
 from dbkit.analysis.limits import Limit
 from dbkit.analysis.records import ClassRow, Verdict
 from dbkit.analysis.result import Result
@@ -177,7 +177,7 @@ class _Judging:
             return self._beside(row, limit, self._baseline)
         if limit.reference:
             return self._ratio(row, limit)
-        if (ends := interval_of(figure, [getattr(slot, limit.figure) for slot in slots])) is None:
+        if (ends := interval_of(figure, by_round(slots, limit.figure))) is None:
             return "undecided", f"{limit}: it is not known in every slot"
         words = f"{limit.figure} {number(figure)} [{number(ends[0])}, {number(ends[1])}]"
         state, found = by_interval(limit, figure, ends, words, row.rounds)
@@ -235,7 +235,7 @@ def count_of(subject: Subject, figure: str) -> float | None:
 
 
 def interval_of(figure: float, values: Sequence[float | None]) -> tuple[float, float] | None:
-    """The 95 % interval around a figure by its slots; of one that is 0 in some slot not by logarithms."""
+    """The 95 % interval around a figure by its rounds; of one that is 0 in some round not by logarithms."""
     known = [value for value in values if value is not None]
     if all(known):
         return interval_around(figure, values)

@@ -6,6 +6,7 @@ run a slot again, stop early or look for something. One executor runs any planne
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -36,6 +37,8 @@ class Turns:
     turns: Sequence[Turn]
     again: bool = False
     """Whether the slots replace those of the same turns in the same round."""
+    fresh: bool = False
+    """Whether the processes that read pages are started again before."""
 
 
 Planner = Generator[Turns, list[Slot], None]
@@ -62,11 +65,28 @@ def rounds(conditions: Collection[Condition], count: int, seed: int, *, calibrat
 
     A slot that was disturbed or incomplete is run again at the end of its round, as long as `REPEATS_SHARE` allows.
     """
-    # Locust passes class names through a set: sorted first, the same seed gives the same order
-    in_order = sorted(conditions, key=lambda condition: condition.key)
+    in_order = _in_order(conditions)
     turns = [Turn(condition, bare) for bare in ((False, True) if calibrate else (False,)) for condition in in_order]
     slots = count * len(turns)
     return Schedule(_rounds(turns, count, seed), count, slots, slots // 2 if calibrate else 0)
+
+
+def fresh_rounds(conditions: Collection[Condition], seed: int, *, slots_each: int, count: int | None = None) -> Planner:
+    """Rounds that are each read by processes of their own: every condition has `slots_each` slots in it.
+
+    In each part of a round every condition has one slot, in an order shuffled from `seed`. None for `count` stands for
+    rounds without an end.
+    """
+    shuffled = random.Random(f"rounds/{seed}")
+    turns = [Turn(condition) for condition in _in_order(conditions)]
+    for number in itertools.count(1) if count is None else range(1, count + 1):
+        parts = [shuffled.sample(turns, len(turns)) for _ in range(slots_each)]
+        yield Turns(number, [turn for part in parts for turn in part], fresh=number > 1)
+
+
+def _in_order(conditions: Collection[Condition]) -> list[Condition]:
+    # Locust passes class names through a set: sorted first, the same seed gives the same order
+    return sorted(conditions, key=lambda condition: condition.key)
 
 
 def _rounds(turns: Sequence[Turn], count: int, seed: int) -> Planner:

@@ -16,7 +16,7 @@ from msgspec.structs import asdict
 from dbkit.analysis.bound import bound_by
 from dbkit.analysis.columns import columns
 from dbkit.analysis.condition import Arrivals, Condition
-from dbkit.analysis.intervals import interval_around
+from dbkit.analysis.intervals import by_round, interval_around
 from dbkit.analysis.records import BareRow, ClassRow, CurvePoint, SlotRow
 from dbkit.analysis.slot import Slot, UserClass, largest, mean, per, sustained
 from dbkit.measure.cost import COUNTS, PARTS
@@ -145,9 +145,9 @@ class ConditionTotal:
     def with_intervals(self, row: ClassRow) -> ClassRow:
         """The row of the condition with the intervals around its figures, as far as its slots have these."""
         slots = [slot for _, slot in self._slots]
-        if ends := interval_around(row.pages_per_s, (each.pages_per_s for each in slots)):
+        if ends := interval_around(row.pages_per_s, by_round(slots, "pages_per_s")):
             row.pages_per_s_low, row.pages_per_s_high = map(round_figure, ends)
-        if ends := interval_around(row.p95_ms, (each.p95_ms for each in slots)):
+        if ends := interval_around(row.p95_ms, by_round(slots, "p95_ms")):
             row.p95_ms_low, row.p95_ms_high = map(round_figure, ends)
         return row
 

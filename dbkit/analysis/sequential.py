@@ -3,13 +3,17 @@
 Whoever looks at a test of 5 % again and again, and stops when it shows something, is wrong far more often than in 5 of
 100 runs. So the looks are planned, and each may spend a part of the error alone: a group sequential test.
 
-1. A look may come after each of `LOOKS` equal parts of the rounds that fit into the budget. By then the share t of the
+1. What is repeated are rounds, and the processes of both sides are started again for each. Two processes of the same
+   code differ by several percent in speed for as long as they live (see Mytkowicz, Diwan, Hauswirth and Sweeney, 2009,
+   for how little it takes), so that no number of slots shows what the code takes. A round's value is the mean of its
+   slots, and the intervals are those of rounds (the highest level of Kalibera and Jones, 2013).
+2. A look may come after each of `LOOKS` equal parts of the rounds that fit into the budget. By then the share t of the
    error, t squared, may have been spent (the power family of Kim and DeMets, 1987, within the spending functions of Lan
    and DeMets, 1983): a large difference is found early, and at the end nearly all of the error is left.
-2. How small the p-value at a look must be follows from the joint distribution of all looks, which is that of Brownian
+3. How small the p-value at a look must be follows from the joint distribution of all looks, which is that of Brownian
    motion at those times (Jennison and Turnbull, 2000, chapter 3). It is simulated, and put in the place of 5 % in the
    t intervals of `dbkit.analysis.verdict` (the significance level approach, their chapter 11.5).
-3. The error is shared equally among the quantities that are compared (Bonferroni), and the classes of one quantity hold
+4. The error is shared equally among the quantities that are compared (Bonferroni), and the classes of one quantity hold
    together as in any result. So of 100 runs in which nothing has changed, at most 5 show any difference.
 
 The last look, when the budget is spent, may use up what is left.
@@ -17,7 +21,6 @@ The last look, when the budget is spent, may use up what is left.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
@@ -27,7 +30,7 @@ import numpy as np
 
 from dbkit.analysis.before_after import COMPARED, is_decided
 from dbkit.analysis.condition import Condition, Variation
-from dbkit.analysis.plan import Planner, Turn, Turns
+from dbkit.analysis.plan import Planner, fresh_rounds
 from dbkit.analysis.rounds import Rounds
 from dbkit.analysis.slot import Slot, UserClass
 from dbkit.analysis.verdict import CONFIDENCE, MIN_ROUNDS
@@ -92,6 +95,7 @@ class SequentialRounds:
         variations: Sequence[Variation],
         *,
         end: str,
+        slots_each: int,
         round_s: float,
         budget_s: float,
     ) -> None:
@@ -99,19 +103,16 @@ class SequentialRounds:
         """The error of an interval of one quantity: what the looks so far leave of it; 0 before the first look."""
         self.budget_s = budget_s
         self.most_rounds = max(int(budget_s / round_s), LEAST_ROUNDS)
-        self._in_order = sorted(conditions, key=lambda condition: condition.key)
+        self._conditions = conditions
+        self._slots_each = slots_each
         self._rounds = Rounds(user_classes, end=end, variations=variations)
         self._looks: list[int] = []
 
     def planner(self, seed: int) -> Planner:
-        """Runs every condition once a round, in an order shuffled from `seed`."""
-        shuffled = random.Random(f"rounds/{seed}")
-        turns = [Turn(condition) for condition in self._in_order]
+        """Runs `fresh_rounds`, in an order shuffled from `seed`."""
         every = max(ceil(self.most_rounds / LOOKS), 1)
-        number = 0
-        while True:
-            number += 1
-            slots = yield Turns(number, shuffled.sample(turns, len(turns)))
+        for turns in fresh_rounds(self._conditions, seed, slots_each=self._slots_each):
+            number, slots = turns.round, (yield turns)
             for slot in slots:
                 self._rounds.add(slot)
             is_last = self._is_last(number, slots)
@@ -119,7 +120,7 @@ class SequentialRounds:
                 continue
             self._looks.append(number)
             self.error = level(self._looks, self.most_rounds, is_last=is_last)
-            if is_last or self._is_decided(len(turns) * number):
+            if is_last or self._is_decided(len(slots) * number):
                 return
 
     def _is_last(self, number: int, slots: Sequence[Slot]) -> bool:

@@ -13,15 +13,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 
-from dbkit.analysis.exit_codes import BAD_INPUT
+from dbkit.analysis.exit_codes import BAD_INPUT, START_AGAIN
 from dbkit.analysis.page_facts import SideFacts, compare_facts
 from dbkit.analysis.revisions import Revisions, Side
 from dbkit.database.url import URL_VARIABLE
@@ -82,7 +83,7 @@ class Processes:
                 start_new_session=True,  # Ctrl-C is for the command, which ends them in order
             )
         self.running.append(process)
-        return Started(side, process, said)
+        return Started(side, process, said, partial(self.start, name, side, arguments, **variables))
 
     def start_here(
         self, side: Checkout, arguments: Sequence[str], revisions: Revisions, **variables: str
@@ -126,6 +127,8 @@ class Started:
     side: Checkout
     process: subprocess.Popen[bytes]
     said: Path
+    again: Callable[[], Started]
+    """Start another one as this one was."""
 
     def failure(self, what: str) -> DbkitError:
         """The last thing it said, as the error of this command; what it said before goes to stderr."""
@@ -231,8 +234,10 @@ def _locust(side: Checkout, request: Request, classes: Sequence[str]) -> list[st
     return ["-f", str(side.directory / locustfile), "--processes", "0", *request.options, *classes]
 
 
-def _watch(master: subprocess.Popen[bytes], workers: Sequence[Started]) -> int:
+def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
     """Wait for the end of the master, which has its workers end; a signal is handed on to it. Its exit code.
+
+    A worker that it wants started again is, and takes the place of the one that has ended among the `workers`.
 
     Raises DbkitError where a worker ends and the master does not, as it waits for all of them at the beginning.
     """
@@ -240,6 +245,9 @@ def _watch(master: subprocess.Popen[bytes], workers: Sequence[Started]) -> int:
     while True:
         try:
             while master.poll() is None:
+                for place, worker in enumerate(workers):
+                    if worker.process.poll() == START_AGAIN:
+                        workers[place] = worker.again()
                 ended = [worker for worker in workers if worker.process.poll() is not None]
                 lost_at_s = lost_at_s or (time.monotonic() if ended else None)
                 if lost_at_s and time.monotonic() > lost_at_s + GRACE_S and master.poll() is None:

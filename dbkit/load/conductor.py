@@ -130,6 +130,8 @@ class Conductor:
         while turns is not None:
             if turns.again:
                 progress.slots += len(turns.turns)
+            if turns.fresh:
+                self._processes.start_again()
             slots = []
             for turn in turns.turns:
                 progress.begin_slot(turns.round, _words(turn, options))

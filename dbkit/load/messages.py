@@ -24,6 +24,9 @@ CLOSED = "dbkit_slot_closed"
 SIDE = "dbkit_side"
 """To the master: which of two revisions a worker reads the pages of."""
 
+START_AGAIN = "dbkit_start_again"
+"""To the workers of both revisions: end, and be started again as new processes."""
+
 SEND_LAST_REPORT = "dbkit_last_report"
 """To the workers: the test has ended; send what is still to be reported."""
 LAST_REPORT_SENT = "dbkit_last_report_sent"

@@ -40,7 +40,7 @@ from dbkit.load.outputs import Outputs
 from dbkit.load.reset import reset_pages
 from dbkit.load.results import Results
 from dbkit.load.shape import Rounds, quieten_locust, take_rounds
-from dbkit.load.sides import check_imports, learn_sides, tell_side
+from dbkit.load.sides import check_imports, learn_sides, start_again_when_asked, tell_side
 from dbkit.load.signals import PROCESS_SIGNALS
 from dbkit.load.web.form import guard_web_form
 from dbkit.load.web.tab import StrategiesTab
@@ -58,6 +58,7 @@ def _on_runner_made(environment: Environment) -> None:
         take_rounds(environment)
         context.options.processes = None  # it is 0, so that locust.conf has no say
     learn_sides(environment.runner, context.sides)
+    start_again_when_asked(environment)
     stop_once_at_a_time(environment)
     worker_reports.answer_the_master(context)
     if not isinstance(environment.runner, MasterRunner):

@@ -15,10 +15,10 @@ from typing import Any
 
 import gevent
 from locust import User
-from locust.runners import MasterRunner
+from locust.runners import MasterRunner, WorkerNode
 
 from dbkit.errors import DbkitError
-from dbkit.load.messages import CLOSED, CONNECTED, ENOUGH
+from dbkit.load.messages import CLOSED, CONNECTED, ENOUGH, START_AGAIN
 from dbkit.load.schedules import USERS_A_SECOND
 from dbkit.load.sides import give_users_to
 
@@ -28,6 +28,10 @@ USERS_TIMEOUT_S = 60
 """How long all of a slot's users may take to be there, or to be gone."""
 SIDES_TIMEOUT_S = 60
 """How long a worker may take to say to which of two revisions it belongs."""
+START_TIMEOUT_S = 60
+"""How long new processes may take to start in the place of others."""
+PLACEHOLDER = "dbkit: processes that start again"
+"""In the place of workers that are being started again, among those that Locust knows."""
 POLL_S = 0.005
 
 
@@ -56,7 +60,28 @@ class Processes:
     def wait_for_sides(self) -> None:
         """Wait until each that is connected has said to which of two revisions it belongs."""
         self._wait("the sides", lambda: self._sides.keys() >= self._there, SIDES_TIMEOUT_S)
-        self._at_first = Counter(self._sides.get(client_id, "") for client_id in self._there)
+        self._at_first = self._counted()
+
+    def start_again(self) -> None:
+        """Have new processes in the place of all that belong to a side. There are no users now, and all have reported.
+
+        `dbkit diff` starts them. Of one that does not come back the next slot says so: see `begin_slot`.
+        """
+        clients, gone = self._runner.clients, self._there
+        self._runner._users_dispatcher = None  # it knows those that are gone
+        # Locust ends a run when its last worker quits, and takes it for stopped where there is none
+        clients[PLACEHOLDER] = WorkerNode(PLACEHOLDER, heartbeat_liveness=2 * START_TIMEOUT_S)
+        try:
+            for client_id in gone:
+                self._runner.send_message(START_AGAIN, None, client_id)
+                del clients[client_id]
+            self._wait("the processes", lambda: self._counted() == self._at_first, START_TIMEOUT_S)
+        finally:
+            del clients[PLACEHOLDER]
+
+    def _counted(self) -> Counter[str]:
+        """How many each side has that have said to which one they belong."""
+        return Counter(self._sides[client_id] for client_id in self._there & self._sides.keys())
 
     @property
     def reading(self) -> set[str]:

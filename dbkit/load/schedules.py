@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -17,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbkit.analysis.condition import Condition, variants
 from dbkit.analysis.formats import duration
-from dbkit.analysis.plan import Schedule, rounds
+from dbkit.analysis.plan import Schedule, fresh_rounds
 from dbkit.analysis.sequential import ERROR_OF_A_QUANTITY, SequentialRounds
 from dbkit.analysis.slot import UserClass
 from dbkit.cli.values import AUTO
@@ -36,6 +35,8 @@ A_CLASS_S = 60.0
 """How long `--rounds auto` may take for each class without `--budget`."""
 LEAST_BUDGET_S = 180.0
 """How long it may take for few classes."""
+START_S = 2.0
+"""About how long the processes of both sides take to start again; in a round they read for as long."""
 HOUR_S = 3600.0
 """How long rounds of several loads or settings may take without `--budget`."""
 
@@ -66,22 +67,25 @@ def before_and_after(
     conditions: Sequence[Condition], user_classes: Mapping[str, UserClass], options: TestOptions
 ) -> Schedule:
     """Two revisions in turns: as many rounds as were asked for, or as many as it takes."""
+    reading_s = sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)
+    slots_each = ceil(START_S / reading_s)
+    slots = slots_each * len(conditions)
     if options.rounds != AUTO:
-        schedule = rounds(conditions, options.rounds, options.seed)
-        return replace(schedule, error=lambda: ERROR_OF_A_QUANTITY)
-    round_s = sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)
+        planner = fresh_rounds(conditions, options.seed, slots_each=slots_each, count=options.rounds)
+        return Schedule(planner, options.rounds, options.rounds * slots, error=lambda: ERROR_OF_A_QUANTITY)
     sequential = SequentialRounds(
         conditions,
         user_classes,
         options.variations,
         end=options.end,
-        round_s=round_s,
+        slots_each=slots_each,
+        round_s=START_S + slots_each * reading_s,
         budget_s=options.budget or max(A_CLASS_S * len({each.user_class for each in conditions}), LEAST_BUDGET_S),
     )
     return Schedule(
         sequential.planner(options.seed),
         sequential.most_rounds,
-        sequential.most_rounds * len(conditions),
+        sequential.most_rounds * slots,
         budget_s=sequential.budget_s,
         error=lambda: sequential.error or ERROR_OF_A_QUANTITY,
     )

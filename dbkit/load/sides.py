@@ -11,15 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gevent
 import msgspec
+from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from dbkit.analysis import exit_codes
 from dbkit.analysis.condition import Variant
 from dbkit.analysis.revisions import REVISION, Revisions
 from dbkit.cli.values import read_sides
 from dbkit.database.url import URL_VARIABLE
 from dbkit.errors import DbkitError
-from dbkit.load.messages import SIDE
+from dbkit.load.messages import SIDE, START_AGAIN
 from dbkit.load.options import database_of_variant
 from dbkit.sides.redirect import foreign_modules
 
@@ -80,6 +83,18 @@ def tell_side(runner: Any) -> None:
     """Have a worker tell its master to which side it belongs."""
     if isinstance(runner, WorkerRunner) and (side := os.environ.get(SIDE_VARIABLE)):
         runner.send_message(SIDE, {"client_id": runner.client_id, "side": side})
+
+
+def start_again_when_asked(environment: Environment) -> None:
+    """Have a worker end when its master asks for a new process in its place, which `dbkit diff` then starts."""
+    runner = environment.runner
+
+    def on_start_again(**_: Any) -> None:
+        environment.process_exit_code = exit_codes.START_AGAIN
+        gevent.spawn(runner.quit)  # type: ignore[union-attr]
+
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(START_AGAIN, on_start_again)
 
 
 def give_users_to(runner: Any, workers: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from dbkit.analysis.before_after import COMPARED
 from dbkit.analysis.condition import Condition, Users, Variation
-from dbkit.analysis.plan import Turn
+from dbkit.analysis.plan import Turn, Turns, fresh_rounds
 from dbkit.analysis.revisions import REVISION
+from dbkit.analysis.rounds import Rounds
 from dbkit.analysis.sequential import ERROR_OF_A_QUANTITY, LEAST_ROUNDS, LOOKS, SequentialRounds, level, spent
 from dbkit.analysis.slot import ProcessSlot, Slot, UserClass
 from dbkit.measure.tally import Tally
@@ -61,36 +64,71 @@ SIDES = Variation(REVISION, ("main", "HEAD"))
 CONDITIONS = [Condition("Page", Users(2), ((REVISION, name),)) for name in SIDES.values]
 
 
+USER_CLASSES = {"Page": UserClass("Page", "psycopg", "joined", "albums")}
+SLOTS_EACH = 3
+
+
 def sequential(budget_s: float) -> SequentialRounds:
-    user_class = UserClass("Page", "psycopg", "joined", "albums")
-    return SequentialRounds(CONDITIONS, {"Page": user_class}, [SIDES], end="rollback", round_s=2.0, budget_s=budget_s)
+    return SequentialRounds(
+        CONDITIONS,
+        USER_CLASSES,
+        [SIDES],
+        end="rollback",
+        slots_each=SLOTS_EACH,
+        round_s=2.0 * SLOTS_EACH,
+        budget_s=budget_s * SLOTS_EACH,
+    )
 
 
 def run(planner_of: SequentialRounds, effect: float, seed: int = 1) -> int:
-    """Run slots of a second that serve pages at random around 1,000, after times `effect`; the number of rounds."""
+    """Run slots of a second that serve pages at random around 1,000, after times `effect`; the number of rounds.
+
+    What scatters are the processes, of which each round has others.
+    """
     random = np.random.default_rng(seed)
     planner = planner_of.planner(seed)
     turns, slots_run = next(planner), 0
     while True:
-        slots = []
-        for turn in turns.turns:
-            slots.append(_slot(turn, slots_run, turns.round, random, effect))
-            slots_run += 1
-        assert {turn.condition for turn in turns.turns} == {*CONDITIONS}
+        assert turns.fresh is (turns.round > 1)
+        assert Counter(turn.condition for turn in turns.turns) == dict.fromkeys(CONDITIONS, SLOTS_EACH)
+        slots = slots_of(turns, slots_run, random, effect)
+        slots_run += len(slots)
         try:
             turns = planner.send(slots)
         except StopIteration:
             return turns.round
 
 
-def _slot(turn: Turn, number: int, round_number: int, random: np.random.Generator, effect: float) -> Slot:
-    scatter = np.exp(0.05 * random.standard_normal())
-    factor = scatter * (effect if turn.condition == CONDITIONS[1] else 1.0)
+def slots_of(turns: Turns, first: int, random: np.random.Generator, effect: float = 1.0) -> list[Slot]:
+    speeds = {each: np.exp(0.05 * random.standard_normal()) for each in CONDITIONS}
+    speeds[CONDITIONS[1]] *= effect
+    return [
+        _slot(turn, number, turns.round, speeds[turn.condition]) for number, turn in enumerate(turns.turns, start=first)
+    ]
+
+
+def _slot(turn: Turn, number: int, round_number: int, factor: float) -> Slot:
     tally = Tally(pages=1000, page_equivalents=1000 * factor)
     for _ in range(20):
         tally.response.add(2.0 / factor)
     process = ProcessSlot(**{**QUIET.__dict__, "cpu_s": 0.5})
     return Slot(number, round_number, turn.condition, float(number), processes=[process], measured=tally)
+
+
+def intervals_of(slots_each: int) -> list[float | None]:
+    """The ends of all intervals of eight rounds."""
+    random, result = np.random.default_rng(7), Rounds(USER_CLASSES, end="rollback", variations=[SIDES])
+    for turns in fresh_rounds(CONDITIONS, 1, slots_each=slots_each, count=8):
+        for slot in slots_of(turns, len(result), random):
+            result.add(slot)
+    found = result.result(len(result), {}, COMPARED).verdicts
+    assert {each.rounds for each in found} == {8}
+    return [end for each in found for end in (each.low, each.high)]
+
+
+def test_more_slots_of_the_same_processes_show_no_more() -> None:
+    """Two processes that are not equally fast are so in every slot: only other processes tell more."""
+    assert intervals_of(4) == pytest.approx(intervals_of(1))
 
 
 def test_rounds_end_at_the_first_look_that_decides() -> None:
