@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbkit.analysis.formats import listed, number
+from dbkit.analysis.intervals import mean_of_slots
 from dbkit.analysis.model_records import Law, LawPoint
 from dbkit.analysis.records import SlotRow
 from dbkit.analysis.rows import rounded
@@ -115,12 +116,19 @@ def laws(slots: Iterable[SlotRow]) -> list[Law]:
 
     Those that have none say why. Slots that were replaced do not count, and those in which pages arrive at a rate.
     """
-    ladders: dict[tuple[str, str, str], dict[int, dict[int, float]]] = {}
+    ladders: dict[tuple[str, str, str], dict[int, dict[int, list[float]]]] = {}
     for slot in slots:
         if not slot.replaced and slot.users and slot.arrivals_per_s is None:
             ladder = ladders.setdefault((slot.workload, slot.user_class, line(slot)), {})
-            ladder.setdefault(slot.users, {})[slot.round] = slot.pages_per_s or 0.0
-    return [law_of(*names, ladder) for names, ladder in sorted(ladders.items()) if len(ladder) > 1]
+            ladder.setdefault(slot.users, {}).setdefault(slot.round, []).append(slot.pages_per_s or 0.0)
+    return [
+        law_of(
+            *names,
+            {users: {number: mean_of_slots(each) for number, each in of.items()} for users, of in ladder.items()},
+        )
+        for names, ladder in sorted(ladders.items())
+        if len(ladder) > 1
+    ]
 
 
 def law_of(workload: str, user_class: str, label: str, ladder: Ladder) -> Law:

@@ -1,13 +1,15 @@
 """Runs the processes of a before and after: first what is exact of both sides' pages, then their times under load.
 
 Each side's pages are read by processes of its own, in its checkout; those under load are workers of one Locust master,
-which lets them read in turns (`dbkit.load.conductor`). All of them are started here, and none is left. The command line
-is in `dbkit.cli.diff_command`, checkouts in `dbkit.sides`.
+which lets them read in turns (`dbkit.load.conductor`), and has them end after each round. All of them are started here,
+and started again for the next round, and none is left. The command line is in `dbkit.cli.diff_command`, checkouts in
+`dbkit.sides`.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -83,7 +85,8 @@ class Processes:
                 start_new_session=True,  # Ctrl-C is for the command, which ends them in order
             )
         self.running.append(process)
-        return Started(side, process, said, partial(self.start, name, side, arguments, **variables))
+        again = {**variables, "DBKIT_SIDE_AGAIN": "1"}
+        return Started(side, process, said, partial(self.start, name, side, arguments, **again))
 
     def start_here(
         self, side: Checkout, arguments: Sequence[str], revisions: Revisions, **variables: str
@@ -245,7 +248,8 @@ def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
     while True:
         try:
             while master.poll() is None:
-                for place, worker in enumerate(workers):
+                # in any order, so that no side is always the first to start
+                for place, worker in random.sample([*enumerate(workers)], len(workers)):
                     if worker.process.poll() == START_AGAIN:
                         workers[place] = worker.again()
                 ended = [worker for worker in workers if worker.process.poll() is not None]

@@ -44,7 +44,7 @@ from dbkit.load.page_limits import PageLimit
 from dbkit.load.places import Places
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
-from dbkit.load.sides import process_number
+from dbkit.load.sides import keys_verified_by, process_number
 from dbkit.load.slot_setup import SlotSetup
 from dbkit.load.starvation import StarvationWatch
 from dbkit.load.window import Window
@@ -253,11 +253,10 @@ class LoadContext:
             if unchecked:
                 if name != DIRECT:
                     verification.check_keys(unchecked, setup.database, name, options.page_size)
-                is_master = isinstance(self.environment.runner, MasterRunner) and bool(options.sides)
                 self._verified = verification.verify(
                     chosen,
                     resources,
-                    0 if is_master else self.options.verify_keys,  # which reads pages of one side alone
+                    keys_verified_by(self.environment.runner, self.options),
                     options.seed,
                     all_classes=not is_forked,
                     known=self._verified,

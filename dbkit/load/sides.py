@@ -6,6 +6,7 @@ two sides there are (`--sides`). For the turns of a side see `dbkit.load.conduct
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ SIDE_VARIABLE = "DBKIT_SIDE_NAME"
 """The name of the side that a worker belongs to."""
 PROCESS_VARIABLE = "DBKIT_SIDE_PROCESS"
 """The number of a worker among those of its side, from 0."""
+AGAIN_VARIABLE = "DBKIT_SIDE_AGAIN"
+"""Is set for a worker that was started in the place of another one."""
 BEFORE = "before"
 """The name of the database of the side before, where that has one of its own: see `named_database`."""
 REVISIONS_VARIABLE = "DBKIT_REVISIONS_FILE"
@@ -67,6 +70,17 @@ def check_imports() -> None:
 def process_number(runner: Any) -> int:
     """The number of this process among those that read pages; of one side, so that both sides read the same keys."""
     return int(os.environ.get(PROCESS_VARIABLE, runner.worker_index))
+
+
+def keys_verified_by(runner: Any, options: argparse.Namespace) -> int:
+    """How many keys this process verifies before it reads under load.
+
+    A master of two sides has the code of one alone. A worker in the place of another one only has each class read a
+    page, as all keys have been verified by then.
+    """
+    if isinstance(runner, MasterRunner) and options.sides:
+        return 0
+    return min(options.verify_keys, 1) if AGAIN_VARIABLE in os.environ else int(options.verify_keys)
 
 
 def learn_sides(runner: Any, sides: dict[str, str]) -> None:

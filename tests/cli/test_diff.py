@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from dbkit.analysis.sequential import LEAST_ROUNDS
 from tests.locust_runs import DEADLINE_S, REPOSITORY
 from tests.repositories import ALONE, LAZY, Shop, make_shop, make_tables
 
@@ -132,9 +135,9 @@ def test_two_revisions_are_measured_in_turns_by_processes_of_their_own(shop: Sho
     }
     assert {row["processes"] for row in rows.values()} == {1}
     assert all(row["pages"] and not row["failures"] for row in rows.values())
-    for number in (1, 2, 3):  # each condition once a round
-        turns = [slot["condition"] for slot in comparison["slots"] if slot["round"] == number and not slot["replaced"]]
-        assert len(turns) == len({*turns}) == 4
+    for number in (1, 2, 3):  # each condition as often as the others
+        turns = Counter(slot["condition"] for slot in comparison["slots"] if slot["round"] == number)
+        assert len(turns) == 4 and len({*turns.values()}) == 1
     verdicts = {(each["label"], each["quantity"]): each for each in comparison["verdicts"]}
     assert {each["differs_in"] for each in verdicts.values()} == {"revision"}
     assert {each["reference"] for each in verdicts.values()} == {
@@ -154,7 +157,97 @@ def test_rounds_go_on_until_it_is_decided(shop: Shop, shop_url: str) -> None:
     assert done.returncode == 3, done.stderr
     assert "PsycopgShelves is slower on lazy: " in done.stdout
     comparison = json.loads((results.parent / "diff_comparison.json").read_text())
-    assert max(slot["round"] for slot in comparison["slots"]) < 60 / 0.6
+    assert max(slot["round"] for slot in comparison["slots"]) == LEAST_ROUNDS
+
+
+def in_workers(shop: Shop, code: str) -> Path:
+    """Have code run where a worker imports the locustfile; the file that it may write to, as `file`."""
+    file = shop.root.parent / "written"
+    file.touch()
+    lines = [
+        f"\nimport os, sys, time\n\nfile = {str(file)!r}\nif '--worker' in sys.argv:\n",
+        textwrap.indent(textwrap.dedent(code), "    "),
+    ]
+    with (shop.folder / "shop_load.py").open("a") as locustfile:
+        locustfile.writelines(lines)
+    shop.commit("What workers do besides")
+    return file
+
+
+def test_each_round_is_read_by_processes_that_no_other_round_has(shop: Shop, shop_url: str) -> None:
+    written = in_workers(
+        shop,
+        """
+        from locust import events
+
+        @events.request.add_listener
+        def note(context, **_):
+            with open(file, "a") as pages:
+                print(context["slot"], os.getpid(), file=pages)
+        """,
+    )
+    results = shop.root.parent / "results" / "diff"
+    diff(shop, shop_url, "main..main", "--csv", str(results), *SHORT, "--", "shop_load.py", "PsycopgTitles")
+    comparison = json.loads((results.parent / "diff_comparison.json").read_text())
+    read_by: dict[tuple[str, str], set[str]] = {}
+    pages = [line.split() for line in written.read_text().splitlines()]
+    for slot in comparison["slots"]:
+        pids = {pid for number, pid in pages if number == str(slot["slot"])}
+        read_by.setdefault((slot["round"], slot["condition"]), set()).update(pids)
+    assert len(read_by) == 3 * 2
+    assert [len(pids) for pids in read_by.values()] == [1] * len(read_by)
+    assert len(set.union(*read_by.values())) == len(read_by)
+    assert sum(row["pages"] for row in comparison["strategies"]) == sum(slot["pages"] for slot in comparison["slots"])
+
+
+def test_processes_that_cannot_start_again_are_named_and_what_was_measured_is_written(
+    shop: Shop, shop_url: str
+) -> None:
+    in_workers(
+        shop,
+        """
+        with open(file, "a+") as starts:
+            print(os.getpid(), file=starts, flush=True)
+            starts.seek(0)
+            if len(starts.readlines()) > 2:
+                raise ValueError("not once more")
+        """,
+    )
+    results = shop.root.parent / "results"
+    arguments = ("main..main", *SHORT, "--csv", str(results / "diff"), "--", "shop_load.py", "PsycopgTitles")
+    done = diff(shop, shop_url, *arguments)
+    assert "a load process has ended: " in error_line(done) and "ValueError" in error_line(done)
+    comparison = json.loads((results / "diff_comparison.json").read_text())
+    assert comparison["state"] == "cut short"
+    assert {slot["round"] for slot in comparison["slots"]} == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_processes_start_again_ends_it_with_results_and_nothing_left(
+    shop: Shop, shop_url: str, number: signal.Signals
+) -> None:
+    written = in_workers(
+        shop,
+        """
+        with open(file, "a+") as starts:
+            print(os.getpid(), file=starts, flush=True)
+            starts.seek(0)
+            if len(starts.readlines()) > 2:
+                time.sleep(600)
+        """,
+    )
+    results = shop.root.parent / "results"
+    arguments = ("main..main", *SHORT, "--csv", str(results / "diff"), "--", "shop_load.py", "PsycopgTitles")
+    with started(shop, shop_url, *arguments) as process:
+        _wait_until(lambda: len(written.read_text().splitlines()) == 4)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=DEADLINE_S)
+    assert "Traceback" not in errors
+    assert process.returncode in (3, 4)
+    comparison = json.loads((results / "diff_comparison.json").read_text())
+    assert comparison["state"] == "cut short"
+    assert {slot["round"] for slot in comparison["slots"]} == {1}
+    assert leftovers(shop) == []
 
 
 def test_a_class_that_is_on_one_side_alone_is_named_and_not_compared(shop: Shop, shop_url: str) -> None:
