@@ -133,6 +133,11 @@ class Started:
     again: Callable[[], Started]
     """Start another one as this one was."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is there no more, and not to be started again."""
+        return self.process.poll() not in (None, START_AGAIN)
+
     def failure(self, what: str) -> DbkitError:
         """The last thing it said, as the error of this command; what it said before goes to stderr."""
         lines = self.said.read_text(errors="replace").splitlines()
@@ -252,12 +257,13 @@ def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
                 for place, worker in random.sample([*enumerate(workers)], len(workers)):
                     if worker.process.poll() == START_AGAIN:
                         workers[place] = worker.again()
-                ended = [worker for worker in workers if worker.process.poll() is not None]
+                ended = [worker for worker in workers if worker.has_ended]
                 lost_at_s = lost_at_s or (time.monotonic() if ended else None)
                 if lost_at_s and time.monotonic() > lost_at_s + GRACE_S and master.poll() is None:
                     raise ended[0].failure("a load process has ended")
                 time.sleep(POLL_S)
-            if failed := [worker for worker in workers if worker.process.poll() and master.returncode == BAD_INPUT]:
+            failed = [worker for worker in workers if worker.has_ended and worker.process.returncode]
+            if failed and master.returncode == BAD_INPUT:
                 raise failed[0].failure("a load process has ended")
             if killed := _killed(master):
                 raise DbkitError(f"the process that makes the result has ended: {killed}")
