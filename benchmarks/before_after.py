@@ -24,9 +24,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import log, sqrt
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from sqlalchemy import text
 
@@ -111,6 +114,8 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     """Client CPU, after ÷ before."""
+    variances: list[tuple[float, float]] = field(default_factory=list)
+    """Of each run, see `variances_of`."""
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -176,7 +181,33 @@ def add(outcome: Outcome, name: str, code: int, seconds: float, result: dict[str
     outcome.wrong_sign += any((each["ratio"] > 1) != SLOWER[each["quantity"]] for each in shown) and name != "nothing"
     if name == "nothing":  # faster is as false as slower
         outcome.found += bool(shown) and code != 3
+        outcome.variances.append(variances_of(result["slots"]))
     outcome.ratios += [each["ratio"] for each in result["verdicts"] if each["quantity"] == "client_cpu_ms"]
+
+
+def variances_of(slots: list[dict[str, Any]]) -> tuple[float, float]:
+    """How much processes of the same code scatter in their client CPU, and slots of one process.
+
+    Both are variances of logarithms, by the mean squares of a one-way analysis of variance of the differences of both
+    sides in each part of a round. The first is negative where it is lost in the second.
+    """
+    rounds: dict[int, dict[str, list[float]]] = {}
+    for slot in slots:
+        rounds.setdefault(slot["round"], {}).setdefault(slot["condition"], []).append(log(slot["client_cpu_ms"]))
+    # (rounds, sides, parts)
+    differences = np.diff(np.array([[*sides.values()] for _, sides in sorted(rounds.items())]), axis=1)[:, 0]
+    of_slots = float(differences.var(axis=1, ddof=1).mean())
+    of_processes = float(differences.mean(axis=1).var(ddof=1)) - of_slots / differences.shape[1]
+    return of_processes / 2, of_slots / 2  # a difference has two of them
+
+
+def process_scatter(outcome: Outcome) -> str:
+    """The variances of all runs, as standard deviations in words."""
+    of_processes, of_slots = (sqrt(max(fmean(each), 0.0)) for each in zip(*outcome.variances, strict=True))
+    return (
+        f"Processes of the same code scatter by {of_processes:.1%} in their client CPU, slots of one process by"
+        f" {of_slots:.1%} (standard deviations)."
+    )
 
 
 def measure(folder: Path, runs: dict[str, int], budget_s: float) -> Iterator[dict[str, Outcome]]:
@@ -230,6 +261,8 @@ def main() -> None:
             done = ", ".join(f"{name} {each.found} of {each.runs}" for name, each in last.items())
             print(done, file=sys.stderr, flush=True)
     console.print(table(outcomes))
+    if "nothing" in outcomes:
+        console.print(process_scatter(outcomes["nothing"]))
 
 
 if __name__ == "__main__":
