@@ -195,7 +195,9 @@ def variances_of(slots: list[dict[str, Any]]) -> tuple[float, float]:
     for slot in slots:
         rounds.setdefault(slot["round"], {}).setdefault(slot["condition"], []).append(log(slot["client_cpu_ms"]))
     # (rounds, sides, parts)
-    differences = np.diff(np.array([[*sides.values()] for _, sides in sorted(rounds.items())]), axis=1)[:, 0]
+    differences = np.diff(
+        np.array([[sides[each] for each in sorted(sides)] for _, sides in sorted(rounds.items())]), axis=1
+    )[:, 0]
     of_slots = float(differences.var(axis=1, ddof=1).mean())
     of_processes = float(differences.mean(axis=1).var(ddof=1)) - of_slots / differences.shape[1]
     return of_processes / 2, of_slots / 2  # a difference has two of them

@@ -20,7 +20,7 @@ from dbkit.analysis.formats import listed
 from dbkit.analysis.headline import disturbed_sentences
 from dbkit.analysis.intervals import by_round
 from dbkit.analysis.limits import FIGURES
-from dbkit.analysis.records import ClassRow, Verdict
+from dbkit.analysis.records import ClassRow, SlotRow, Verdict
 from dbkit.analysis.result import Result
 from dbkit.analysis.revisions import REVISION
 from dbkit.analysis.slot import has_ratio
@@ -164,8 +164,7 @@ def _counts(result: Result, row: ClassRow, baseline: Baseline, before: ClassRow)
         was, now = getattr(before, name), getattr(row, name)
         if was is None or now is None:
             continue
-        by_slot = [[getattr(slot, name) for slot in each] for each in slots]
-        if difference := _difference(name, was, now, *by_slot):
+        if difference := _difference(name, was, now, *slots):
             (more if difference > 0 else fewer).append(f"{name} {now:g} (baseline {was:g})")
     if more:
         return "fail", f"more than in the baseline: {', '.join(more + fewer)}"
@@ -175,25 +174,26 @@ def _counts(result: Result, row: ClassRow, baseline: Baseline, before: ClassRow)
 
 
 def _difference(
-    name: str, before: float, now: float, slots_before: Sequence[float | None], slots_now: Sequence[float | None]
+    name: str, before: float, now: float, slots_before: Sequence[SlotRow], slots_now: Sequence[SlotRow]
 ) -> int:
     """1 where a count is shown to be more than before, -1 where less, else 0."""
     if isclose(before, now, rel_tol=1e-5):
         return 0
     sign = 1 if now > before else -1
-    was_even, is_even = _is_even(before, slots_before), _is_even(now, slots_now)
+    was_even, is_even = _is_even(name, before, slots_before), _is_even(name, now, slots_now)
     if was_even and (is_even or name in OF_THE_PAGE):
         return sign
-    known = [[value for value in values if value is not None] for values in (slots_before, slots_now)]
+    of_rounds = [by_round(slots, name) for slots in (slots_before, slots_now)]
+    known = [[value for value in values if value is not None] for values in of_rounds]
     if all(len(values) >= MIN_ROUNDS for values in known):
         low, high = _welch(*known)
         return sign if low > 0 or high < 0 else 0
     return sign if abs(now - before) >= max(1.0, LARGEST_SCATTER * before) else 0
 
 
-def _is_even(mean: float, by_slot: Sequence[float | None]) -> bool:
+def _is_even(name: str, mean: float, slots: Sequence[SlotRow]) -> bool:
     """Whether each page took the same, as far as means say."""
-    return mean.is_integer() and all(value == mean for value in by_slot)
+    return mean.is_integer() and all(getattr(slot, name) == mean for slot in slots)
 
 
 def _times(result: Result, row: ClassRow, baseline: Baseline, before: ClassRow) -> tuple[State, str] | None:

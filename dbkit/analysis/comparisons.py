@@ -96,7 +96,7 @@ def model_of(rows: Iterable[SlotRow | BareRow], column: str, labels: Mapping[int
 
     For `pages_per_s` it leaves out what served no page in some slot: its other slots alone would flatter it. A column
     that is none of the `QUANTITIES` is taken for a time, which steal raises. Figures that have no ratio are left out.
-    Several slots of one condition in one round, which one process has read, are one observation: their mean.
+    Several slots of one condition in one round, which the same processes have read, are one observation: their mean.
     """
     labels = labels or {}
     known = [(labels.get(row.slot, row.label), row.round, getattr(row, column), row.steal_share) for row in rows]

@@ -1,6 +1,6 @@
 """How sure the figure of a single condition is, by how it scatters from round to round.
 
-Where a condition has several slots in a round, one process has read them all, and their mean is what is repeated.
+Where a condition has several slots in a round, the same processes have read them, and their mean is what is repeated.
 
 How sure the difference of two conditions is, which have met the same rounds, is another question: see
 `dbkit.analysis.verdict`.

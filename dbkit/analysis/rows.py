@@ -145,7 +145,8 @@ class ConditionTotal:
     def with_intervals(self, row: ClassRow) -> ClassRow:
         """The row of the condition with the intervals around its figures, as far as its slots have these."""
         slots = [slot for _, slot in self._slots]
-        if ends := interval_around(row.pages_per_s, by_round(slots, "pages_per_s")):
+        served = all(each.pages_per_s for each in slots)
+        if served and (ends := interval_around(row.pages_per_s, by_round(slots, "pages_per_s"))):
             row.pages_per_s_low, row.pages_per_s_high = map(round_figure, ends)
         if ends := interval_around(row.p95_ms, by_round(slots, "p95_ms")):
             row.p95_ms_low, row.p95_ms_high = map(round_figure, ends)

@@ -1,4 +1,4 @@
-"""One condition's turn in one round: what was measured in it.
+"""One turn of a condition: what was measured in it.
 
 Recording is left to `dbkit.measure.tally` and `dbkit.measure.machine`, what bound it to `dbkit.analysis.bound`, and
 its row to `dbkit.analysis.rows`.

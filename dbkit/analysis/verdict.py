@@ -1,15 +1,16 @@
 """Which user class is really faster: ratios with 95 % intervals, from isolated, interleaved rounds.
 
 In every round each user class has a slot to itself, so that all of them meet the same drift of the machine, and the
-rounds, not the single pages, are what is repeated. Given one value a slot (pages a second, a percentile, CPU time a
-page), this module says how many times the reference's value a class has, and how sure that is. It is arithmetic alone:
-running the rounds, reading values and steal, and laying out results belong to others.
+rounds, not the single pages, are what is repeated. Given one value a round (pages a second, a percentile, CPU time a
+page: that of a slot, or the mean of several), this module says how many times the reference's value a class has, and
+how sure that is. It is arithmetic alone: running the rounds, reading values and steal, and laying out results belong to
+others.
 
 The method, fixed before any result is seen:
 
 1. Logarithms: classes differ by factors. By least squares, log(value) = class + round. Where every round is complete,
-   the ratio of two classes is thereby the geometric mean of the ratios within the rounds. A slot that was run twice
-   counts twice; a missing one leaves the others of its round usable.
+   the ratio of two classes is thereby the geometric mean of the ratios within the rounds. A missing value leaves the
+   others of its round usable.
 2. Steal, the share of CPU time that the hypervisor gave to others, enters that model as one more term with one slope
    for all classes, if all of this holds: it is known for every slot; it differs between slots by more than class and
    round explain; two degrees of freedom are left besides its slope (with two classes: four rounds); and the slope
@@ -92,7 +93,7 @@ def response_time(statistic: str) -> Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One slot's value of one quantity.
+    """The value of one quantity in one round.
 
     `value` is above 0 and finite. `steal` is the share of the machine's CPU time stolen during the slot, 0 to 1, or
     None where the system does not report it. Anything else raises ValueError.

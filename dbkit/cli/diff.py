@@ -32,6 +32,7 @@ from dbkit.errors import DbkitError
 from dbkit.sides.checkouts import Checkout
 
 POLL_S = 0.1
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_S = 20.0
 """How long a process may take to end when it is asked to, before it is killed."""
 GRACE_S = 15.0
@@ -44,6 +45,21 @@ _OF_WORKERS = ("--worker", "--master-host", "127.0.0.1", "--csv", "", "--html", 
 
 class Terminated(KeyboardInterrupt):
     """A signal that ends the command as Ctrl-C does; its argument is the number."""
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let signals wait for the end of the block: in the middle of it nobody knows of the process that it starts."""
+    held: list[int] = []
+    answered = [each for each in SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+    handlers = {each: signal.signal(each, lambda number, _: held.append(number)) for each in answered}
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in held:
+            signal.raise_signal(number)
 
 
 @dataclass(frozen=True)
@@ -71,22 +87,27 @@ class Processes:
     """For what they say."""
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, name: str, side: Checkout, arguments: Sequence[str], **variables: str) -> Started:
-        """Start a Python of that side in its folder; what it says is kept in a file."""
+    def start(
+        self, name: str, side: Checkout, arguments: Sequence[str], variables: Mapping[str, str], starts: int = 0
+    ) -> Started:
+        """Start a Python of that side in its folder; what it says is kept in a file.
+
+        So many `starts` of the same have been made before it.
+        """
         said = self.folder / f"{name}.log"
-        with said.open("wb") as log:
+        again = {"DBKIT_SIDE_AGAIN": str(starts)} if starts else {}
+        with said.open("wb") as log, signals_held():
             process = subprocess.Popen(
                 [str(side.python), "-P", *arguments],
                 cwd=side.directory,
-                env=self._environment(side, variables),
+                env=self._environment(side, {**variables, **again}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the command, which ends them in order
             )
-        self.running.append(process)
-        again = {**variables, "DBKIT_SIDE_AGAIN": "1"}
-        return Started(side, process, said, partial(self.start, name, side, arguments, **again))
+            self.running.append(process)
+        return Started(side, process, said, partial(self.start, name, side, arguments, variables, starts + 1))
 
     def start_here(
         self, side: Checkout, arguments: Sequence[str], revisions: Revisions, **variables: str
@@ -94,13 +115,14 @@ class Processes:
         """Start a Python of that side in the user's folder and terminal, for the result; it gets the `revisions`."""
         record = self.folder / "revisions.json"
         record.write_bytes(msgspec.json.encode(revisions))
-        process = subprocess.Popen(
-            [str(side.python), "-P", *arguments],
-            env=self._environment(side, variables) | {"DBKIT_REVISIONS_FILE": str(record)},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self.running.insert(0, process)
+        with signals_held():
+            process = subprocess.Popen(
+                [str(side.python), "-P", *arguments],
+                env=self._environment(side, variables) | {"DBKIT_REVISIONS_FILE": str(record)},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self.running.insert(0, process)
         return process
 
     def _environment(self, side: Checkout, variables: Mapping[str, str]) -> dict[str, str]:
@@ -174,7 +196,7 @@ def read_facts(sides: tuple[Checkout, Checkout], request: Request) -> Revisions:
             locustfile = str(side.located(Path(request.locustfile)))
             arguments = [str(output), str(Path.cwd()), locustfile, *request.options, *request.classes]
             program = ["-m", "dbkit.load.page_facts", *arguments]
-            started.append((output, processes.start(f"facts-{place}", side, program, **_database(request, place))))
+            started.append((output, processes.start(f"facts-{place}", side, program, _database(request, place))))
         facts = []
         for output, each in started:
             if each.process.wait() != 0:
@@ -209,10 +231,12 @@ def run_load(sides: tuple[Checkout, Checkout], request: Request, revisions: Revi
                 f"worker-{place}-{number}",
                 side,
                 ["-m", "locust", *_locust(side, request, classes), *_OF_WORKERS, "--master-port", str(port)],
-                **variables,
-                **_database(request, place),
-                DBKIT_SIDE_NAME=side.name,
-                DBKIT_SIDE_PROCESS=str(number),
+                {
+                    **variables,
+                    **_database(request, place),
+                    "DBKIT_SIDE_NAME": side.name,
+                    "DBKIT_SIDE_PROCESS": str(number),
+                },
             )
             for place, side in enumerate(sides)
             for number in range(request.processes)
@@ -249,14 +273,12 @@ def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
 
     Raises DbkitError where a worker ends and the master does not, as it waits for all of them at the beginning.
     """
-    lost_at_s = None
+    lost_at_s, is_ending = None, False
     while True:
         try:
             while master.poll() is None:
-                # in any order, so that no side is always the first to start
-                for place, worker in random.sample([*enumerate(workers)], len(workers)):
-                    if worker.process.poll() == START_AGAIN:
-                        workers[place] = worker.again()
+                if not is_ending:
+                    _start_again(workers)
                 ended = [worker for worker in workers if worker.has_ended]
                 lost_at_s = lost_at_s or (time.monotonic() if ended else None)
                 if lost_at_s and time.monotonic() > lost_at_s + GRACE_S and master.poll() is None:
@@ -269,10 +291,18 @@ def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
                 raise DbkitError(f"the process that makes the result has ended: {killed}")
             return master.returncode
         except KeyboardInterrupt as ending:
+            is_ending = True
             if master.poll() is not None:
                 raise
             # it writes what has been measured; the third one ends it at once
             master.send_signal(ending.args[0] if isinstance(ending, Terminated) else signal.SIGINT)
+
+
+def _start_again(workers: list[Started]) -> None:
+    """Start those again that ended for it, in any order, so that no side is always the first."""
+    for place, worker in random.sample([*enumerate(workers)], len(workers)):
+        if worker.process.poll() == START_AGAIN:
+            workers[place] = worker.again()
 
 
 def _free_port() -> int:

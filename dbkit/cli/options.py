@@ -170,7 +170,7 @@ _TABLE = (
         rounds(),
         5,
         "number of rounds, each with one turn of every class",
-        "dbkit diff has auto, too: as many as it takes to decide, within --budget; there each has new processes",
+        "dbkit diff has auto, too: as many as it takes to decide, within --budget; see docs/before-after.md",
     ),
     Option("slot_time", duration(positive=True), 1.0, "seconds measured in each turn, at least"),
     Option(

@@ -72,7 +72,7 @@ class Conductor:
         """Those of each server, by the name of its database."""
         self._written: dict[tuple[str, str], PageClass] = {}
         """The classes that have written since they were reset, by the name of the database and their own."""
-        self._processes = Processes(self._runner, context.sides)
+        self._processes = Processes(self._runner, context.sides, context.last_reports)
         self._open_times = OpenTimes(context.environment.stats)
         context.environment.events.reset_stats.add_listener(lambda **_: self._open_times.forget())
 
@@ -132,11 +132,12 @@ class Conductor:
                 progress.slots += len(turns.turns)
             if turns.fresh:
                 self._processes.start_again()
-            slots = []
+            slots: list[Slot] = []
             for turn in turns.turns:
                 progress.begin_slot(turns.round, _words(turn, options))
                 show(progress)
-                slot = self._run_slot(turns.round, turn, options, progress)
+                part = sum(slot.condition == turn.condition for slot in slots)
+                slot = self._run_slot(turns.round, part, turn, options, progress)
                 if turns.again:
                     latest[turns.round, turn].replaced = True
                 latest[turns.round, turn] = slot
@@ -175,7 +176,9 @@ class Conductor:
             self._probes[database] = [ServerCpuProbe(self._context.database_named(database))] if needs_database else []
         return self._probes[database]
 
-    def _run_slot(self, round_number: int, turn: Turn, options: TestOptions, progress: ScheduleProgress) -> Slot:
+    def _run_slot(
+        self, round_number: int, part: int, turn: Turn, options: TestOptions, progress: ScheduleProgress
+    ) -> Slot:
         processes = self._processes
         page_class = self._page_classes[turn.condition.user_class]
         user_class = self._context.environment.user_classes_by_name[page_class.name]
@@ -184,7 +187,7 @@ class Conductor:
         probes = self._probes_of(database)
         slot = Slot(len(self.slots), round_number, turn.condition, 0.0, bare=turn.bare)
         about = {
-            **{"slot": slot.number, "round": round_number, "condition": turn.condition.key},
+            **{"slot": slot.number, "round": round_number, "part": part, "condition": turn.condition.key},
             **{"variant": turn.condition.variant, "arrivals": _arrivals(turn), "user_class": page_class.name},
             **{"bare": turn.bare, "drain_timeout_s": options.drain_timeout},
         }

@@ -44,7 +44,8 @@ from dbkit.load.page_limits import PageLimit
 from dbkit.load.places import Places
 from dbkit.load.recorder import Recorder
 from dbkit.load.resources import Resources
-from dbkit.load.sides import keys_verified_by, process_number
+from dbkit.load.side_workers import Sides
+from dbkit.load.sides import keys_verified_by, process_seed
 from dbkit.load.slot_setup import SlotSetup
 from dbkit.load.starvation import StarvationWatch
 from dbkit.load.window import Window
@@ -100,8 +101,10 @@ class LoadContext:
         self.recorder = Recorder()
         self.relays = Relays()
         """What makes the server farther away for the pages of this process."""
-        self.sides: dict[str, str] = {}
-        """To which of two revisions each worker belongs, by its Locust id, in their master."""
+        self.sides = Sides()
+        """The workers of two revisions, in their master."""
+        self.last_reports: set[str] = set()
+        """The workers that have sent their last report of the present test, by their Locust ids, in their master."""
         self.conduct: Callable[[Schedule, TestOptions], None] | None = None
         """Runs a schedule, in a process that may: see `dbkit.load.conductor`."""
         self.checked = Event()
@@ -148,7 +151,7 @@ class LoadContext:
         options = self.test.options
         if options.arrivals and user_class not in self.test.arrivals:
             runner: Any = self.environment.runner
-            seed = f"{options.seed}/{process_number(runner)}/{user_class}/arrivals"
+            seed = f"{options.seed}/{process_seed(runner)}/{user_class}/arrivals"
             self.test.arrivals[user_class] = ArrivalStream(options.arrivals_to_compare[0], seed)
         return self.test.arrivals.get(user_class)
 

@@ -40,7 +40,7 @@ from dbkit.load.outputs import Outputs
 from dbkit.load.reset import reset_pages
 from dbkit.load.results import Results
 from dbkit.load.shape import Rounds, quieten_locust, take_rounds
-from dbkit.load.sides import check_imports, learn_sides, start_again_when_asked, tell_side
+from dbkit.load.sides import check_imports, start_again_when_asked, tell_side
 from dbkit.load.signals import PROCESS_SIGNALS
 from dbkit.load.web.form import guard_web_form
 from dbkit.load.web.tab import StrategiesTab
@@ -57,7 +57,7 @@ def _on_runner_made(environment: Environment) -> None:
     if context.options.sides:
         take_rounds(environment)
         context.options.processes = None  # it is 0, so that locust.conf has no say
-    learn_sides(environment.runner, context.sides)
+    context.sides.listen(environment.runner)
     start_again_when_asked(environment)
     stop_once_at_a_time(environment)
     worker_reports.answer_the_master(context)
@@ -73,7 +73,6 @@ def _on_init(environment: Environment, **_: Any) -> None:
     try:
         in_rounds = isinstance(environment.shape_class, Rounds)
         check_imports()
-        tell_side(runner)
         check_together(context.options, environment.user_classes_by_name, in_rounds=in_rounds)
         if not isinstance(runner, WorkerRunner):
             check_files(context.options)
@@ -120,6 +119,7 @@ def _on_init(environment: Environment, **_: Any) -> None:
     gc.freeze()
     PROCESS_SIGNALS.on_set_up()
     context.checked.set()
+    tell_side(runner)  # which may now have its first slot
 
 
 def _on_test_start(environment: Environment, **_: Any) -> None:

@@ -20,16 +20,14 @@ from locust.runners import MasterRunner, WorkerNode
 from dbkit.errors import DbkitError
 from dbkit.load.messages import CLOSED, CONNECTED, ENOUGH, START_AGAIN
 from dbkit.load.schedules import USERS_A_SECOND
-from dbkit.load.sides import give_users_to
+from dbkit.load.side_workers import Sides, give_users_to
 
 logger = logging.getLogger(__name__)
 
 USERS_TIMEOUT_S = 60
 """How long all of a slot's users may take to be there, or to be gone."""
-SIDES_TIMEOUT_S = 60
-"""How long a worker may take to say to which of two revisions it belongs."""
-START_TIMEOUT_S = 60
-"""How long new processes may take to start in the place of others."""
+START_TIMEOUT_S = 600
+"""How long workers of two revisions may take to start, and to verify pages. `dbkit diff` notices one that ends."""
 PLACEHOLDER = "dbkit: processes that start again"
 """In the place of workers that are being started again, among those that Locust knows."""
 POLL_S = 0.005
@@ -38,11 +36,11 @@ POLL_S = 0.005
 class Processes:
     """The processes that read pages in a test."""
 
-    def __init__(self, runner: Any, sides: Mapping[str, str]) -> None:
+    def __init__(self, runner: Any, sides: Sides, last_reports: set[str]) -> None:
         self._runner = runner
         self._slot: int | None = None
         self._sides = sides
-        """To which side each belongs, by its Locust id; none but in a before and after."""
+        self._last_reports = last_reports
         self._at_first: Counter[str] = Counter()
         """How many each side had when the test began."""
         self._side: str | None = None
@@ -59,15 +57,18 @@ class Processes:
 
     def wait_for_sides(self) -> None:
         """Wait until each that is connected has said to which of two revisions it belongs."""
-        self._wait("the sides", lambda: self._sides.keys() >= self._there, SIDES_TIMEOUT_S)
+        self._wait("the sides", lambda: self._sides.of.keys() >= self._there, START_TIMEOUT_S)
         self._at_first = self._counted()
 
     def start_again(self) -> None:
-        """Have new processes in the place of all that belong to a side. There are no users now, and all have reported.
+        """Have new processes in the place of all workers of two revisions.
 
-        `dbkit diff` starts them. Of one that does not come back the next slot says so: see `begin_slot`.
+        No users are there now, and all have reported. `dbkit diff` starts the processes. Where one does not come, the
+        next slot says so: see `begin_slot`. Raises DbkitError where the code of a side is another one by now.
         """
-        clients, gone = self._runner.clients, self._there
+        clients = self._runner.clients
+        gone = [*clients]
+        self._last_reports.update(gone)
         self._runner._users_dispatcher = None  # it knows those that are gone
         # Locust ends a run when its last worker quits, and takes it for stopped where there is none
         clients[PLACEHOLDER] = WorkerNode(PLACEHOLDER, heartbeat_liveness=2 * START_TIMEOUT_S)
@@ -75,13 +76,14 @@ class Processes:
             for client_id in gone:
                 self._runner.send_message(START_AGAIN, None, client_id)
                 del clients[client_id]
-            self._wait("the processes", lambda: self._counted() == self._at_first, START_TIMEOUT_S)
+            self._wait("processes to start again", lambda: self._counted() >= self._at_first, START_TIMEOUT_S)
         finally:
             del clients[PLACEHOLDER]
+        self._sides.check_unchanged()
 
     def _counted(self) -> Counter[str]:
-        """How many each side has that have said to which one they belong."""
-        return Counter(self._sides[client_id] for client_id in self._there & self._sides.keys())
+        """How many workers of each side are ready."""
+        return Counter(self._sides.of[client_id] for client_id in self._there & self._sides.of.keys())
 
     @property
     def reading(self) -> set[str]:
@@ -116,7 +118,7 @@ class Processes:
 
     def _of_side(self, side: str) -> set[str]:
         """The workers of a side that are there."""
-        return {client_id for client_id in self._there if self._sides.get(client_id) == side}
+        return {client_id for client_id in self._there if self._sides.of.get(client_id) == side}
 
     @property
     def _there(self) -> set[str]:
@@ -127,7 +129,7 @@ class Processes:
     def have_users(self, count: int, user_class: type[User]) -> None:
         """Have so many users of a class in all, and wait until they are there."""
         self._runner.start(count, USERS_A_SECOND, user_classes=[user_class])
-        self._wait(f"{count} users", lambda: self._runner.user_count == count, USERS_TIMEOUT_S)
+        self._wait(f"{count} users of a slot", lambda: self._runner.user_count == count, USERS_TIMEOUT_S)
 
     def have_answered(self, answer: str, among: set[str] | None = None) -> bool:
         """Whether all that read pages now, of those `among`, have given an answer in the present slot."""
@@ -135,7 +137,7 @@ class Processes:
 
     def wait_for(self, answer: str, what: str, timeout_s: float, among: set[str] | None = None) -> None:
         """Wait until `have_answered`, and no longer than the timeout; `what` names the answer in a warning."""
-        self._wait(what, lambda: self.have_answered(answer, among), timeout_s)
+        self._wait(f"{what} of a slot", lambda: self.have_answered(answer, among), timeout_s)
 
     def _on_answer(self, answered: set[str], msg: Any, **_: Any) -> None:
         if msg.data["slot"] == self._slot:
@@ -145,6 +147,6 @@ class Processes:
         until_at_s = time.perf_counter() + timeout_s
         while not is_so():
             if time.perf_counter() > until_at_s:
-                logger.warning("timed out after %.0f s waiting for %s of a slot; continuing", timeout_s, what)
+                logger.warning("timed out after %.0f s waiting for %s; continuing", timeout_s, what)
                 return
             gevent.sleep(POLL_S)

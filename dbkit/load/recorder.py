@@ -94,15 +94,15 @@ class Recorder:
         self._clear_figures()
         return message
 
-    def merge_message(self, message: Mapping[str, Any], client_id: str) -> None:
-        """Add what another process has recorded, which has this Locust id."""
+    def merge_message(self, message: Mapping[str, Any]) -> None:
+        """Add what another process has recorded, which gives its name as `process`: see `dbkit.load.sides`."""
         for key, tally in message["tallies"]:
             self.tallies[Key(*key)].merge(Tally.from_message(tally))
         for slot, client_id, process_slot in message["process_slots"]:
             self.process_slots[slot][client_id] = ProcessSlot(**process_slot)
         self.timeline.merge_message(message["timeline"])
         self.failures.merge_message(message["failures"])
-        self.starved.merge_message(message["starved"], client_id)
+        self.starved.merge_message(message["starved"], message["process"])
         self.merged_at_s = time.perf_counter()
 
     def fill(self, slot: Slot) -> None:

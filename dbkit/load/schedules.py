@@ -6,7 +6,7 @@ In which order they run is left to `dbkit.analysis.plan`. What each option alone
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -67,8 +67,7 @@ def before_and_after(
     conditions: Sequence[Condition], user_classes: Mapping[str, UserClass], options: TestOptions
 ) -> Schedule:
     """Two revisions in turns: as many rounds as were asked for, or as many as it takes."""
-    reading_s = sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)
-    slots_each = ceil(START_S / reading_s)
+    slots_each = _slots_each(conditions, options)
     slots = slots_each * len(conditions)
     if options.rounds != AUTO:
         planner = fresh_rounds(conditions, options.seed, slots_each=slots_each, count=options.rounds)
@@ -79,7 +78,7 @@ def before_and_after(
         options.variations,
         end=options.end,
         slots_each=slots_each,
-        round_s=START_S + slots_each * reading_s,
+        round_s=_round_seconds(conditions, options),
         budget_s=options.budget or max(A_CLASS_S * len({each.user_class for each in conditions}), LEAST_BUDGET_S),
     )
     return Schedule(
@@ -89,6 +88,21 @@ def before_and_after(
         budget_s=sequential.budget_s,
         error=lambda: sequential.error or ERROR_OF_A_QUANTITY,
     )
+
+
+def _slots_each(conditions: Iterable[Condition], options: TestOptions) -> int:
+    """How many slots each condition has in a round: in a before and after as many as take as long as the start."""
+    return ceil(START_S / _once_seconds(conditions, options)) if options.sides else 1
+
+
+def _once_seconds(conditions: Iterable[Condition], options: TestOptions) -> float:
+    return sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)
+
+
+def _round_seconds(conditions: Collection[Condition], options: TestOptions) -> float:
+    """About how long a round takes."""
+    reading_s = _slots_each(conditions, options) * _once_seconds(conditions, options)
+    return reading_s + (START_S if options.sides else 0.0)
 
 
 def check_schedule(options: argparse.Namespace, user_classes: Mapping[str, type[User]], *, in_rounds: bool) -> None:
@@ -180,8 +194,7 @@ def _check_time(options: TestOptions, user_classes: Iterable[str]) -> None:
     if not limit_s or options.rounds == AUTO:
         return
     conditions = conditions_of(user_classes, options)
-    a_round_s = sum(slot_seconds(each.load.users if each.load else 0, options) for each in conditions)
-    seconds = a_round_s * options.rounds * (2 if options.calibrate else 1)
+    seconds = _round_seconds(conditions, options) * options.rounds * (2 if options.calibrate else 1)
     if seconds > limit_s:
         longer_than = f"longer than --budget {options.budget:g}" if options.budget else "longer than an hour"
         count = f"{len(conditions)} condition{'' if len(conditions) == 1 else 's'}"

@@ -25,14 +25,14 @@ from dbkit.database.url import URL_VARIABLE
 from dbkit.errors import DbkitError
 from dbkit.load.messages import SIDE, START_AGAIN
 from dbkit.load.options import database_of_variant
-from dbkit.sides.redirect import foreign_modules
+from dbkit.sides.redirect import foreign_modules, imported_files
 
 SIDE_VARIABLE = "DBKIT_SIDE_NAME"
 """The name of the side that a worker belongs to."""
 PROCESS_VARIABLE = "DBKIT_SIDE_PROCESS"
-"""The number of a worker among those of its side, from 0."""
+"""The number of a worker's place among those of its side, from 0."""
 AGAIN_VARIABLE = "DBKIT_SIDE_AGAIN"
-"""Is set for a worker that was started in the place of another one."""
+"""How many workers were in the place of this one before it; not set for the first."""
 BEFORE = "before"
 """The name of the database of the side before, where that has one of its own: see `named_database`."""
 REVISIONS_VARIABLE = "DBKIT_REVISIONS_FILE"
@@ -67,36 +67,37 @@ def check_imports() -> None:
         raise DbkitError(f"not imported from this revision: {'; '.join(foreign)}")
 
 
-def process_number(runner: Any) -> int:
-    """The number of this process among those that read pages; of one side, so that both sides read the same keys."""
-    return int(os.environ.get(PROCESS_VARIABLE, runner.worker_index))
+def process_seed(runner: Any) -> str:
+    """What tells the seeds of this process from those of others that read pages.
+
+    Processes of both sides have the same, so that they read the same keys; those of another round have another.
+    """
+    if SIDE_VARIABLE not in os.environ:
+        return str(runner.worker_index)
+    return f"{os.environ[PROCESS_VARIABLE]}.{os.environ.get(AGAIN_VARIABLE, 0)}"
+
+
+def process_name(runner: Any) -> str:
+    """What a process is called among those that read pages; one in the place of another has the same name."""
+    side = os.environ.get(SIDE_VARIABLE)
+    return f"{side}/{os.environ[PROCESS_VARIABLE]}" if side else str(runner.client_id)
 
 
 def keys_verified_by(runner: Any, options: argparse.Namespace) -> int:
     """How many keys this process verifies before it reads under load.
 
-    A master of two sides has the code of one alone. A worker in the place of another one only has each class read a
-    page, as all keys have been verified by then.
+    A master of two sides has the code of one alone. A worker in the place of another one verifies one key, as the
+    one before it has verified all.
     """
     if isinstance(runner, MasterRunner) and options.sides:
         return 0
     return min(options.verify_keys, 1) if AGAIN_VARIABLE in os.environ else int(options.verify_keys)
 
 
-def learn_sides(runner: Any, sides: dict[str, str]) -> None:
-    """Have a master know to which side each worker belongs, by its Locust id. Before any message can come."""
-
-    def on_side(msg: Any, **_: Any) -> None:
-        sides[msg.data["client_id"]] = msg.data["side"]
-
-    if isinstance(runner, MasterRunner):
-        runner.register_message(SIDE, on_side)
-
-
 def tell_side(runner: Any) -> None:
-    """Have a worker tell its master to which side it belongs."""
+    """Have a worker tell its master to which side it belongs, once it is ready to read."""
     if isinstance(runner, WorkerRunner) and (side := os.environ.get(SIDE_VARIABLE)):
-        runner.send_message(SIDE, {"client_id": runner.client_id, "side": side})
+        runner.send_message(SIDE, {"client_id": runner.client_id, "side": side, "files": imported_files(sys.modules)})
 
 
 def start_again_when_asked(environment: Environment) -> None:
@@ -104,15 +105,9 @@ def start_again_when_asked(environment: Environment) -> None:
     runner = environment.runner
 
     def on_start_again(**_: Any) -> None:
-        environment.process_exit_code = exit_codes.START_AGAIN
+        # after listeners of a locustfile that set an exit code of their own
+        environment.events.quit.add_listener(lambda **_: sys.exit(exit_codes.START_AGAIN))
         gevent.spawn(runner.quit)  # type: ignore[union-attr]
 
     if isinstance(runner, WorkerRunner):
         runner.register_message(START_AGAIN, on_start_again)
-
-
-def give_users_to(runner: Any, workers: set[str]) -> None:
-    """Have a master's next users spawned in some of its workers alone, by their ids. There are no users now."""
-    nodes = [client for client in runner.clients.values() if client.id in workers]
-    # Locust makes one of all workers where it has none (2.47, runners.py, `MasterRunner.start`)
-    runner._users_dispatcher = runner.environment.dispatcher_class(worker_nodes=nodes, user_classes=runner.user_classes)

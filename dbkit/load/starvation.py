@@ -56,7 +56,7 @@ class Starved:
     _of_processes: defaultdict[Waiting, defaultdict[str, Longest]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(Longest))
     )
-    """By what they wait for, then by the process's Locust id; that of this one is empty."""
+    """By what they wait for, then by the process's name; that of this one is empty."""
     _logged: set[Waiting] = field(default_factory=set)
 
     def note(self, waiting: Waiting, users: int, longest_s: float) -> None:
@@ -85,10 +85,10 @@ class Starved:
         self._of_processes.clear()
         return message
 
-    def merge_message(self, message: Iterable[Any], client_id: str) -> None:
-        """Add what the process of this id has taken. Its users are others than those of another process."""
+    def merge_message(self, message: Iterable[Any], process: str) -> None:
+        """Add what the process of this name has taken. Its users are others than those of another process."""
         for user_class, waits_for, users, longest_s in message:
-            self._of_processes[Waiting(user_class, waits_for)][client_id].add(users, longest_s)
+            self._of_processes[Waiting(user_class, waits_for)][process].add(users, longest_s)
 
     def clear(self) -> None:
         """Forget everything, as at the start of a test."""

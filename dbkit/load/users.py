@@ -41,7 +41,7 @@ from dbkit.load.context import context_of
 from dbkit.load.draws import Draws
 from dbkit.load.failures import PageFailure
 from dbkit.load.page import Page
-from dbkit.load.sides import process_number
+from dbkit.load.sides import process_seed
 from dbkit.load.signals import EndedBySignal
 from dbkit.load.stint import ArrivalStint, Stint
 from dbkit.paging import PageFunction
@@ -97,7 +97,7 @@ class PageUser(User):
         number = self.resources.users_made[condition]
         self.resources.users_made[condition] += 1
         runner: Any = environment.runner
-        self._seed = f"{self.options.seed}/{process_number(runner)}/{number}"
+        self._seed = f"{self.options.seed}/{process_seed(runner)}/{number}"
         self._waits = Draws(f"{self._seed}/waits")
         self.keys = self._choose_keys()
         """The keys of the pages to read. The n-th users of all conditions of a workload read the same ones."""

@@ -21,7 +21,7 @@ from dbkit.load.failures import PageFailure
 from dbkit.load.lag import LagProbe
 from dbkit.load.lanes import Lane
 from dbkit.load.messages import CLOSE, CLOSED, CONNECT, CONNECTED, ENOUGH, MEASURE, OPEN, PARK
-from dbkit.load.sides import process_number
+from dbkit.load.sides import process_seed
 from dbkit.load.window import Window
 from dbkit.load.worker_reports import send_report
 from dbkit.measure.probes import PROCESS_PROBES, Probe, start_all, stop_all
@@ -90,7 +90,8 @@ class SlotReader:
             return
         arrivals = None
         if about["arrivals"] is not None and self._context.reads_pages:
-            seed = f"{self._context.slot.options.seed}/{process_number(self._runner)}/{about['round']}/arrivals"
+            which = f"{process_seed(self._runner)}/{about['round']}.{about['part']}"
+            seed = f"{self._context.slot.options.seed}/{which}/arrivals"
             arrivals = ArrivalStream(Arrivals(*about["arrivals"]), seed, self._runner.user_count)
         self._context.gate.open(Window(about["slot"], about["condition"], bare=about["bare"], arrivals=arrivals))
 

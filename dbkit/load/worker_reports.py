@@ -20,6 +20,7 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from dbkit.load.context import LoadContext
 from dbkit.load.messages import LAST_REPORT_SENT, SEND_LAST_REPORT
+from dbkit.load.sides import process_name
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def send_report(runner: Runner) -> None:
 
 def _send(context: LoadContext, runner: WorkerRunner) -> None:
     def on_report(data: dict[str, Any], **_: Any) -> None:
-        data[KEY] = context.recorder.take_message()
+        data[KEY] = context.recorder.take_message() | {"process": process_name(runner)}
 
     def on_quitting(**_: Any) -> None:
         _answer(runner)
@@ -80,8 +81,7 @@ class _Reports:
         self._runner = runner
         self._seen: set[str] = set()
         """The workers that were there in this test, by their Locust ids."""
-        self._complete: set[str] = set()
-        """Those of them that have sent their last report."""
+        self._complete = context.last_reports
         events = context.environment.events
         events.test_start.add_listener(self._on_test_start)
         events.heartbeat_sent.add_listener(self._on_heartbeat)
@@ -96,9 +96,9 @@ class _Reports:
     def _on_heartbeat(self, client_id: str, **_: Any) -> None:
         self._seen.add(client_id)
 
-    def _on_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
+    def _on_report(self, data: dict[str, Any], **_: Any) -> None:
         if KEY in data:
-            self._recorder.merge_message(data.pop(KEY), client_id)
+            self._recorder.merge_message(data.pop(KEY))
 
     def _on_sent(self, msg: Any, **_: Any) -> None:
         self._complete.add(msg.data["client_id"])

@@ -10,6 +10,7 @@ What gevent would have to patch is not imported with this module.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -134,6 +135,25 @@ def foreign_modules(modules: Mapping[str, ModuleType]) -> list[str]:
                 source = copies[top]
                 found[top] = f"{name} from {place}, a copy of {source} (pip install --editable {source} makes none)"
     return list(found.values())
+
+
+def imported_files(modules: Mapping[str, ModuleType]) -> dict[str, str]:
+    """Which files of this side's checkout modules were imported from, by their paths in it: digests of their content.
+
+    Empty in a process that belongs to no side.
+    """
+    route = present_route()
+    if route is None:
+        return {}
+    files = {os.path.realpath(place) for module in list(modules.values()) for place in _places(module)}
+    measured = [each for each in files if is_within(each, route.checkout) and os.path.isfile(each)]
+    measured = [each for each in measured if not any(is_within(each, kept) for kept in route.kept)]
+    return {os.path.relpath(each, route.checkout): _digest(each) for each in sorted(measured)}
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _places(module: Any) -> Iterator[str]:

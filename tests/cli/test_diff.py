@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,7 +174,7 @@ def in_workers(shop: Shop, code: str) -> Path:
     return file
 
 
-def test_each_round_is_read_by_processes_that_no_other_round_has(shop: Shop, shop_url: str) -> None:
+def test_each_round_is_read_by_processes_and_keys_that_no_other_round_has(shop: Shop, shop_url: str) -> None:
     written = in_workers(
         shop,
         """
@@ -183,21 +183,54 @@ def test_each_round_is_read_by_processes_that_no_other_round_has(shop: Shop, sho
         @events.request.add_listener
         def note(context, **_):
             with open(file, "a") as pages:
-                print(context["slot"], os.getpid(), file=pages)
+                print(context["slot"], os.getpid(), context["key"][0], file=pages)
+
+        @events.quitting.add_listener
+        def set_exit_code(environment, **_):
+            environment.process_exit_code = 0
         """,
     )
     results = shop.root.parent / "results" / "diff"
-    diff(shop, shop_url, "main..main", "--csv", str(results), *SHORT, "--", "shop_load.py", "PsycopgTitles")
+    arguments = ("main..main", "--csv", str(results), *SHORT, "-u", "1", "--", "shop_load.py", "PsycopgTitles")
+    diff(shop, shop_url, *arguments)
     comparison = json.loads((results.parent / "diff_comparison.json").read_text())
-    read_by: dict[tuple[str, str], set[str]] = {}
     pages = [line.split() for line in written.read_text().splitlines()]
-    for slot in comparison["slots"]:
-        pids = {pid for number, pid in pages if number == str(slot["slot"])}
-        read_by.setdefault((slot["round"], slot["condition"]), set()).update(pids)
+    read_by: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+    first_keys: defaultdict[int, set[tuple[str, ...]]] = defaultdict(set)
+    for number, condition in {(slot["round"], slot["condition"]) for slot in comparison["slots"]}:
+        slots = [each for each in comparison["slots"] if (each["round"], each["condition"]) == (number, condition)]
+        of_slots = [[page for page in pages if page[0] == str(each["slot"])] for each in slots]
+        read_by[number, condition] = {pid for of_slot in of_slots for _, pid, _ in of_slot}
+        first_keys[number].add(tuple(of_slot[0][2] for of_slot in of_slots))
     assert len(read_by) == 3 * 2
     assert [len(pids) for pids in read_by.values()] == [1] * len(read_by)
     assert len(set.union(*read_by.values())) == len(read_by)
+    assert [len(keys) for keys in first_keys.values()] == [1, 1, 1]  # the same on both sides
+    assert len(set.union(*first_keys.values())) == 3
     assert sum(row["pages"] for row in comparison["strategies"]) == sum(slot["pages"] for slot in comparison["slots"])
+    assert comparison["warnings"] == []
+
+
+def test_files_that_change_meanwhile_end_it_with_what_was_measured_before(shop: Shop, shop_url: str) -> None:
+    in_workers(
+        shop,
+        """
+        with open(file, "a+") as starts:
+            print(os.getpid(), file=starts, flush=True)
+            starts.seek(0)
+            if len(starts.readlines()) == 3:
+                with open(os.path.join(os.path.dirname(__file__), "shop", "pages.py"), "a") as pages:
+                    pages.write("# somebody goes on\\n")
+        """,
+    )
+    results = shop.root.parent / "results"
+    done = diff(shop, shop_url, "main", *SHORT, "--csv", str(results / "diff"), "--", "shop_load.py", "PsycopgTitles")
+    assert done.returncode == 2
+    assert "shop/pages.py has changed since the run began: " in done.stderr
+    assert "Traceback" not in done.stderr
+    comparison = json.loads((results / "diff_comparison.json").read_text())
+    assert comparison["state"] == "cut short"
+    assert {slot["round"] for slot in comparison["slots"]} == {1}
 
 
 def test_processes_that_cannot_start_again_are_named_and_what_was_measured_is_written(
@@ -216,7 +249,13 @@ def test_processes_that_cannot_start_again_are_named_and_what_was_measured_is_wr
     results = shop.root.parent / "results"
     arguments = ("main..main", *SHORT, "--csv", str(results / "diff"), "--", "shop_load.py", "PsycopgTitles")
     done = diff(shop, shop_url, *arguments)
-    assert "a load process has ended: " in error_line(done) and "ValueError" in error_line(done)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert (
+        last.startswith("python -m dbkit: error: main")
+        and "a load process has ended: " in last
+        and "not once more" in last
+    )
     comparison = json.loads((results / "diff_comparison.json").read_text())
     assert comparison["state"] == "cut short"
     assert {slot["round"] for slot in comparison["slots"]} == {1}
