@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import log, sqrt
 from pathlib import Path
@@ -258,12 +259,13 @@ def main() -> None:
         add_branches(repository, cpu_ms)
         console.print(f"A page takes {cpu_ms:.2f} ms of the client's CPU time.")
         outcomes: dict[str, Outcome] = {}
-        for outcomes in measure(repository, runs, options.budget):
-            last = {name: each for name, each in outcomes.items() if each.runs}
-            done = ", ".join(f"{name} {each.found} of {each.runs}" for name, each in last.items())
-            print(done, file=sys.stderr, flush=True)
+        with suppress(KeyboardInterrupt):  # it takes hours: what is known by then is shown
+            for outcomes in measure(repository, runs, options.budget):
+                last = {name: each for name, each in outcomes.items() if each.runs}
+                done = ", ".join(f"{name} {each.found} of {each.runs}" for name, each in last.items())
+                print(done, file=sys.stderr, flush=True)
     console.print(table(outcomes))
-    if "nothing" in outcomes:
+    if "nothing" in outcomes and outcomes["nothing"].runs:
         console.print(process_scatter(outcomes["nothing"]))
 
 
