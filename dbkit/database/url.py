@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -123,7 +123,7 @@ class DatabaseUrl:
 
     def __str__(self) -> str:
         if self.is_socket:
-            return f"postgresql://{self.user}@/{self.database}?host={self.host}&port={self.port}"
+            return f"postgresql://{self.user}@/{self.database}?host={quote(self.host)}&port={self.port}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"postgresql://{self.user}@{host}:{self.port}/{self.database}"
 

@@ -18,6 +18,7 @@ import sqlalchemy.exc
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from dbkit.database.engines import find_database
 from dbkit.database.server import check_server, shortest_round_trip_ms
@@ -456,6 +457,12 @@ words = st.sampled_from(
 )  # fmt: skip
 url_like = st.lists(separators | words | texts, max_size=14).map("".join)
 headed = st.builds("postgresql://{}".format, url_like)
+
+
+def test_a_socket_in_a_folder_with_a_space_is_shown_as_libpq_reads_it() -> None:
+    shown = str(DatabaseUrl.parse("postgresql://someone@/shop?host=/tmp/a folder&port=5433"))
+    assert shown == "postgresql://someone@/shop?host=/tmp/a%20folder&port=5433"
+    assert conninfo_to_dict(shown)["host"] == "/tmp/a folder"
 
 
 @hostile
