@@ -163,7 +163,8 @@ class Started:
     def failure(self, what: str) -> DbkitError:
         """The last thing it said, as the error of this command; what it said before goes to stderr."""
         lines = self.said.read_text(errors="replace").splitlines()
-        *before, last = [line for line in lines if line.strip()] or ["it said nothing"]
+        said = [line for line in lines if line.strip() and "/INFO/" not in line]
+        *before, last = said or [f"it ended with exit code {self.process.returncode}, and said nothing of a reason"]
         for line in before[-LINES_SHOWN:]:
             print(line, file=sys.stderr)
         reason = last.removeprefix("dbkit: error: ").removeprefix("dbkit diff: error: ")
@@ -273,11 +274,11 @@ def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
 
     Raises DbkitError where a worker ends and the master does not, as it waits for all of them at the beginning.
     """
-    lost_at_s, is_ending = None, False
+    lost_at_s, asked = None, None
     while True:
         try:
             while master.poll() is None:
-                if not is_ending:
+                if asked is None:
                     _start_again(workers)
                 ended = [worker for worker in workers if worker.has_ended]
                 lost_at_s = lost_at_s or (time.monotonic() if ended else None)
@@ -288,10 +289,12 @@ def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
             if failed and master.returncode == BAD_INPUT:
                 raise failed[0].failure("a load process has ended")
             if killed := _killed(master):
+                if asked is not None:  # before it answered signals in its own way
+                    raise asked
                 raise DbkitError(f"the process that makes the result has ended: {killed}")
             return master.returncode
         except KeyboardInterrupt as ending:
-            is_ending = True
+            asked = ending
             if master.poll() is not None:
                 raise
             # it writes what has been measured; the third one ends it at once
