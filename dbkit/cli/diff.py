@@ -24,12 +24,13 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from dbkit.analysis.exit_codes import BAD_INPUT, START_AGAIN
+from dbkit.analysis.exit_codes import BAD_INPUT, PAGES_FAILED, START_AGAIN
 from dbkit.analysis.page_facts import SideFacts, compare_facts
 from dbkit.analysis.revisions import Revisions, Side
 from dbkit.database.url import URL_VARIABLE
 from dbkit.errors import DbkitError
 from dbkit.sides.checkouts import Checkout
+from dbkit.sides.files import changed_file, error_of_change
 
 POLL_S = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -161,14 +162,20 @@ class Started:
         return self.process.poll() not in (None, START_AGAIN)
 
     def failure(self, what: str) -> DbkitError:
-        """The last thing it said, as the error of this command; what it said before goes to stderr."""
+        """The last thing it said, as the error of this command; what it said before goes to stderr.
+
+        Where its code has changed since the run began, that is the error.
+        """
+        killed = _killed(self.process)
+        if not killed and (changed := changed_file(self.side.route)):
+            return error_of_change(changed)
         lines = self.said.read_text(errors="replace").splitlines()
         said = [line for line in lines if line.strip() and "/INFO/" not in line]
         *before, last = said or [f"it ended with exit code {self.process.returncode}, and said nothing of a reason"]
         for line in before[-LINES_SHOWN:]:
             print(line, file=sys.stderr)
         reason = last.removeprefix("dbkit: error: ").removeprefix("dbkit diff: error: ")
-        return DbkitError(f"{self.side.name}: {what}: {_killed(self.process) or reason}")
+        return DbkitError(f"{self.side.name}: {what}: {killed or reason}")
 
 
 def _killed(process: subprocess.Popen[bytes]) -> str:
@@ -292,6 +299,10 @@ def _watch(master: subprocess.Popen[bytes], workers: list[Started]) -> int:
                 if asked is not None:  # before it answered signals in its own way
                     raise asked
                 raise DbkitError(f"the process that makes the result has ended: {killed}")
+            if master.returncode == PAGES_FAILED:  # or it could not import the locustfile
+                changed = [file for worker in workers if (file := changed_file(worker.side.route))]
+                if changed:
+                    raise error_of_change(changed[0])
             return master.returncode
         except KeyboardInterrupt as ending:
             asked = ending

@@ -90,18 +90,18 @@ class Conductor:
         if not self._processes.are_there:
             logger.error("no worker is connected: start some with --worker, and then the rounds again")
             return
-        if options.sides:
-            self._processes.wait_for_sides()
         environment = self._context.environment
         # Locust's test begins with the first users
         self._page_classes = self._context.page_classes_without_keys(options, environment.user_classes)
         self.planned = schedule.slots - schedule.bare_slots
         slot_s = slot_seconds(options.most_users, options)
-        self.progress = ScheduleProgress(
-            schedule.rounds, schedule.slots, slot_s, began_at_s=time.perf_counter(), budget_s=schedule.budget_s
-        )
         self.pauses.begin()
         try:
+            if options.sides:
+                self._processes.wait_for_sides()
+            self.progress = ScheduleProgress(
+                schedule.rounds, schedule.slots, slot_s, began_at_s=time.perf_counter(), budget_s=schedule.budget_s
+            )
             with slot_progress() as show:
                 self._run(schedule.planner, options, self.progress, show)
         except NothingButFailures as reason:

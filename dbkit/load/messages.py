@@ -22,7 +22,7 @@ CLOSED = "dbkit_slot_closed"
 """To the conductor: nothing is in flight any more, and the report was sent before this."""
 
 SIDE = "dbkit_side"
-"""To the master: which of two revisions a worker reads the pages of."""
+"""To the master: which of two revisions a worker reads the pages of, and whether that has changed meanwhile."""
 
 START_AGAIN = "dbkit_start_again"
 """To the workers of both revisions: end, and be started again as new processes."""

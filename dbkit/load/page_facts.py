@@ -35,6 +35,8 @@ from dbkit.load.try_pages.reading import Trial, TriedClass, TriedPage
 from dbkit.load.users import PageUser
 from dbkit.load.verification import keys_to_verify
 from dbkit.measure.cost import COUNTS
+from dbkit.sides.files import changed_file, error_of_change, note_imports
+from dbkit.sides.redirect import present_route
 from dbkit.workload import Key, page_json, plain_key
 
 WARM_READS = 12
@@ -53,6 +55,7 @@ def main(output: str, folder: str, locustfile: str, arguments: list[str]) -> Non
     """
     classes = load(locustfile)
     check_imports()
+    note_imports(present_route(), sys.modules)
     with chdir(folder):
         options = get_parser().parse_args(["-f", locustfile, *arguments])
     for flag, given in (("--limit", options.limit), ("--calibrate", options.calibrate)):
@@ -73,6 +76,9 @@ def main(output: str, folder: str, locustfile: str, arguments: list[str]) -> Non
     failed = {page.user_class for page in pages if page.error}
     if readable := [each for name, each in chosen.items() if name not in failed]:
         plans = _plans(context, readable)
+    note_imports(present_route(), sys.modules)  # what pages import
+    if changed := changed_file(present_route()):
+        raise error_of_change(changed)
     facts = SideFacts(versions=_versions(), classes=sorted(chosen), pages=pages, plans=plans, keys=all_keys)
     Path(output).write_bytes(msgspec.json.encode(facts))
 

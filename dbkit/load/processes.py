@@ -56,9 +56,13 @@ class Processes:
         return bool(self._runner.worker_count)
 
     def wait_for_sides(self) -> None:
-        """Wait until each that is connected has said to which of two revisions it belongs."""
+        """Wait until each that is connected has said to which of two revisions it belongs.
+
+        Raises DbkitError where the code of a side is another one by now.
+        """
         self._wait("the sides", lambda: self._sides.of.keys() >= self._there, START_TIMEOUT_S)
         self._at_first = self._counted()
+        self._sides.check_unchanged()
 
     def start_again(self) -> None:
         """Have new processes in the place of all workers of two revisions.

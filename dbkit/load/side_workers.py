@@ -9,18 +9,16 @@ from typing import Any
 
 from locust.runners import MasterRunner
 
-from dbkit.errors import DbkitError
 from dbkit.load.messages import SIDE
+from dbkit.sides.files import error_of_change
 
 
 class Sides:
-    """To which of two revisions each worker of a master belongs, and what it has imported."""
+    """To which of two revisions each worker of a master belongs, and whether its code has changed."""
 
     def __init__(self) -> None:
         self.of: dict[str, str] = {}
         """The side of each, by its Locust id, also of those that have ended; empty but in a before and after."""
-        self._digests: dict[tuple[str, str], str] = {}
-        """Of what was imported first: by side and file."""
         self._changed = ""
 
     def listen(self, runner: Any) -> None:
@@ -29,19 +27,13 @@ class Sides:
             runner.register_message(SIDE, self._on_side)
 
     def _on_side(self, msg: Any, **_: Any) -> None:
-        side = msg.data["side"]
-        for path, digest in msg.data["files"].items():
-            if self._digests.setdefault((side, path), digest) != digest:
-                self._changed = path
-        self.of[msg.data["client_id"]] = side
+        self._changed = self._changed or msg.data["changed"]
+        self.of[msg.data["client_id"]] = msg.data["side"]
 
     def check_unchanged(self) -> None:
-        """Raise DbkitError where a worker has imported another content of a file than those before it."""
+        """Raise DbkitError where the code of a side has changed before a worker of it was ready."""
         if self._changed:
-            raise DbkitError(
-                f"{self._changed} has changed since the run began: its result has the rounds before; compare two"
-                " commits, such as main..HEAD, to go on with your files meanwhile"
-            )
+            raise error_of_change(self._changed)
 
 
 def give_users_to(runner: Any, workers: set[str]) -> None:

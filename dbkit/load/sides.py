@@ -25,7 +25,8 @@ from dbkit.database.url import URL_VARIABLE
 from dbkit.errors import DbkitError
 from dbkit.load.messages import SIDE, START_AGAIN
 from dbkit.load.options import database_of_variant
-from dbkit.sides.redirect import foreign_modules, imported_files
+from dbkit.sides.files import changed_file
+from dbkit.sides.redirect import foreign_modules, present_route
 
 SIDE_VARIABLE = "DBKIT_SIDE_NAME"
 """The name of the side that a worker belongs to."""
@@ -95,9 +96,10 @@ def keys_verified_by(runner: Any, options: argparse.Namespace) -> int:
 
 
 def tell_side(runner: Any) -> None:
-    """Have a worker tell its master to which side it belongs, once it is ready to read."""
+    """Have a worker that is ready to read tell its master its side, and a file of it that has changed."""
     if isinstance(runner, WorkerRunner) and (side := os.environ.get(SIDE_VARIABLE)):
-        runner.send_message(SIDE, {"client_id": runner.client_id, "side": side, "files": imported_files(sys.modules)})
+        about = {"client_id": runner.client_id, "side": side, "changed": changed_file(present_route())}
+        runner.send_message(SIDE, about)
 
 
 def start_again_when_asked(environment: Environment) -> None:

@@ -219,6 +219,8 @@ def _checkout(
     source = sources[number]
     own = source.facts or Commit("", "", "")
     route = _route(source.root, {each.root for each in sources}, imports)
+    if not source.checked_out:
+        route = replace(route, record=str(imports.with_name(f"imported-{number}.json")))
     if lock is None:
         python = Path(sys.executable)
     else:

@@ -10,7 +10,6 @@ What gevent would have to patch is not imported with this module.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -41,6 +40,8 @@ class Route:
     """Folders in them that belong to no revision, such as a virtual environment."""
     paths: list[str]
     """Folders of the working tree that the user's interpreter imports from."""
+    record: str = ""
+    """The file in which the checkout's modules are noted (`dbkit.sides.files`); empty where nobody changes them."""
 
     @property
     def as_json(self) -> str:
@@ -126,7 +127,7 @@ def foreign_modules(modules: Mapping[str, ModuleType]) -> list[str]:
     found: dict[str, str] = {}
     for name, module in sorted(modules.items()):
         top = name.partition(".")[0]
-        for place in _places(module):
+        for place in places_of(module):
             if top in found:
                 break
             if route.original_of(place) is not None:
@@ -137,26 +138,7 @@ def foreign_modules(modules: Mapping[str, ModuleType]) -> list[str]:
     return list(found.values())
 
 
-def imported_files(modules: Mapping[str, ModuleType]) -> dict[str, str]:
-    """Which files of this side's checkout modules were imported from, by their paths in it: digests of their content.
-
-    Empty in a process that belongs to no side.
-    """
-    route = present_route()
-    if route is None:
-        return {}
-    files = {os.path.realpath(place) for module in list(modules.values()) for place in _places(module)}
-    measured = [each for each in files if is_within(each, route.checkout) and os.path.isfile(each)]
-    measured = [each for each in measured if not any(is_within(each, kept) for kept in route.kept)]
-    return {os.path.relpath(each, route.checkout): _digest(each) for each in sorted(measured)}
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _places(module: Any) -> Iterator[str]:
+def places_of(module: Any) -> Iterator[str]:
     """The file of a module, and the folders of a package that has none."""
     file = getattr(module, "__file__", None)
     paths: Iterable[Any] = [file] if file else getattr(module, "__path__", None) or ()

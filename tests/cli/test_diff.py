@@ -211,26 +211,36 @@ def test_each_round_is_read_by_processes_and_keys_that_no_other_round_has(shop: 
     assert not [each for each in comparison["warnings"] if "lost" in each]
 
 
-def test_files_that_change_meanwhile_end_it_with_what_was_measured_before(shop: Shop, shop_url: str) -> None:
+@pytest.mark.parametrize(
+    "at_start, then, rounds",
+    [(1, "", []), (2, "", [1]), (2, "raise ValueError('a name that is not there yet')", [1])],
+    ids=["before the first round", "before the second", "so that it cannot be imported"],
+)
+def test_files_that_change_meanwhile_end_it_with_what_was_measured_before(
+    shop: Shop, shop_url: str, at_start: int, then: str, rounds: list[int]
+) -> None:
     in_workers(
         shop,
-        """
+        f"""
         with open(file, "a+") as starts:
-            print(os.getpid(), file=starts, flush=True)
-            starts.seek(0)
-            if len(starts.readlines()) == 3:
-                with open(os.path.join(os.path.dirname(__file__), "shop", "pages.py"), "a") as pages:
-                    pages.write("# somebody goes on\\n")
+            if os.environ["DBKIT_SIDE_NAME"] == "working tree":
+                print(os.getpid(), file=starts, flush=True)
+                starts.seek(0)
+                if len(starts.readlines()) == {at_start}:
+                    with open(os.path.join(os.path.dirname(__file__), "shop", "pages.py"), "a") as pages:
+                        pages.write("# somebody goes on\\n")
+                    {then}
         """,
     )
     results = shop.root.parent / "results"
     done = diff(shop, shop_url, "main", *SHORT, "--csv", str(results / "diff"), "--", "shop_load.py", "PsycopgTitles")
     assert done.returncode == 2
-    assert "shop/pages.py has changed since the run began: " in done.stderr
+    assert "shop/pages.py has changed since the run began, so the run ends here: " in done.stderr
     assert "Traceback" not in done.stderr
-    comparison = json.loads((results / "diff_comparison.json").read_text())
-    assert comparison["state"] == "cut short"
-    assert {slot["round"] for slot in comparison["slots"]} == {1}
+    assert "a name" not in done.stderr
+    measured = [json.loads(file.read_text()) for file in results.glob("diff_comparison.json")]
+    assert {slot["round"] for each in measured for slot in each["slots"]} == {*rounds}
+    assert {each["state"] for each in measured} == ({"cut short"} if rounds else set())
 
 
 def test_processes_that_cannot_start_again_are_named_and_what_was_measured_is_written(
