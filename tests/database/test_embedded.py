@@ -286,6 +286,13 @@ def test_all_that_is_made_is_its_owners_alone(user: Callable[..., User], new: Pa
         assert mode == (0o600 if path.is_file() else 0o700), path
 
 
+def test_in_a_repository_git_does_not_see_it(user: Callable[..., User], base: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", base / "repository"], check=True)
+    user(base / "repository" / ".dbkit").line()
+    status = subprocess.run(["git", "status", "--short"], cwd=base / "repository", capture_output=True, check=True)
+    assert status.stdout == b""
+
+
 def test_processes_that_come_at_the_same_instant_share_one_server(user: Callable[..., User], new: Path) -> None:
     users = [user(new) for _ in range(4)]
     (url,) = {each.line() for each in users}

@@ -8,6 +8,7 @@ It runs the `initdb` and `postgres` of a wheel. Tables, rows and connections are
     server.log       the output of initdb, the server and its supervisor; emptied when it grows over 10 MB
     users.lock       shared by every process that uses the server; the supervisor takes it alone to stop the server
     supervisor.lock  held by the supervisor as long as it runs
+    .gitignore       has git see none of it, where this made the folder
 
 The locks are `flock`s: the kernel releases them however a process ends, and forked children keep them.
 """
@@ -60,7 +61,8 @@ def serve(folder: Path, settings: Mapping[str, str] = {}) -> str:
     """
     folder = folder.resolve()
     try:
-        _make_folder(folder)
+        if _make_folder(folder):
+            _keep_out_of_git(folder)
         hold = _hold(folder / "users.lock")
         try:
             while True:
@@ -87,12 +89,22 @@ def is_serving(folder: Path) -> bool:
     return find_postmaster(folder.resolve() / "data") is not None
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> bool:
+    """Whether it was made here, and was not there before."""
     if not folder.parent.exists():
         _make_folder(folder.parent)
     # As root under a lock: another process that finds the folder must also find it given to the server's user.
     with exclusive_outside() if is_root() else nullcontext(), suppress(FileExistsError):
         make_private(folder)
+        return True
+    return False
+
+
+def _keep_out_of_git(folder: Path) -> None:
+    """Have git ignore the folder, which may lie in somebody's repository."""
+    descriptor = open_file(folder / ".gitignore")
+    os.write(descriptor, b"*\n")
+    os.close(descriptor)
 
 
 def _hold(users: Path) -> tuple[int, int] | None:
