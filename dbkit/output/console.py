@@ -34,14 +34,19 @@ GAP = 2
 
 CHECK_STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow"}
 
-LEGEND = (
-    "Above: pages a second, response times in ms ({}). Below, a page: statements, round trips, rows; ms waiting for "
-    "its turn (queue) and a connection (pool), opening one (conn.), waiting for the database (db), an answer waiting "
-    "for Python (answer, estimated), in Python (client); ms of CPU of the load process (CPU) and the server (srv)."
-)
-
 WHY_COLUMNS = {column.terminal: column.name for column in table_columns(*COSTS) if column.terminal}
 """The headings of the second table, and the columns below them."""
+
+LEGEND = (
+    "Above: pages a second, response times in ms ({}). Below, a page: statements, round trips, rows; ms waiting for "
+    "its turn (queue) and a connection (pool), opening one (conn.), waiting for the database (db), in Python (client)"
+)
+LEGEND_WHERE_KNOWN = {
+    "answer_wait_ms": "ms an answer waits for Python (answer, estimated)",
+    "client_cpu_ms": "ms of CPU of the load process (CPU)",
+    "server_cpu_ms": "ms of CPU of the server (srv)",
+}
+"""What is said besides, of columns that some runs do not have."""
 
 
 class Column(NamedTuple):
@@ -75,7 +80,7 @@ def print_result(result: Result, console: Console | None = None) -> None:
             if len(workloads) > 1:
                 console.print(Text(f"workload {part.workload}", style="bold"), soft_wrap=True)
             _print_tables(part, console)
-        console.print(Text(LEGEND.format(_kind_of_load(result)), style="dim"), width=PIPED_WIDTH)
+        console.print(Text(_legend(result), style="dim"), width=PIPED_WIDTH)
     if shares := [f"{row.label} {harness_share(row)}" for row in result.strategies if harness_share(row)]:
         words = (
             f"Of the pages a second that page functions serve when called bare, the harness takes: {', '.join(shares)}."
@@ -89,6 +94,15 @@ def print_result(result: Result, console: Console | None = None) -> None:
         sentences.append(advice(result))
     for sentence in sentences:
         console.print(Text(sentence, style="bold"), soft_wrap=True)
+
+
+def _legend(result: Result) -> str:
+    known = [
+        words
+        for column, words in LEGEND_WHERE_KNOWN.items()
+        if any(getattr(row, column) is not None for row in result.strategies)
+    ]
+    return "; ".join([LEGEND.format(_kind_of_load(result)), *known]) + "."
 
 
 def _kind_of_load(result: Result) -> str:

@@ -221,6 +221,16 @@ def test_the_legend_says_what_percentiles_are_in_a_closed_loop() -> None:
     assert "closed loop: users wait while the server stalls" in " ".join(printed(FULL).split())
 
 
+def test_the_legend_says_nothing_of_columns_that_are_not_there() -> None:
+    of_rounds, of_several_at_once = (
+        " ".join(printed(plain_result(strategies=[row("PsycopgLazy", **figures)])).split())
+        for figures in ({}, {"answer_wait_ms": None, "client_cpu_ms": None, "server_cpu_ms": None})
+    )
+    for words in ("(answer, estimated)", "(CPU)", "(srv)"):
+        assert words in of_rounds
+        assert words not in of_several_at_once
+
+
 def test_an_interval_that_leaves_out_1_is_not_rounded_to_1() -> None:
     close = verdict("PsycopgLazy", "AsyncpgCore", 1.02, 0.05, low=1.002, high=1.041, shown=True)
     speeds, _ = tables(printed(result([row("PsycopgLazy"), row("AsyncpgCore")], [close])))
