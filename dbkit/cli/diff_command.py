@@ -145,6 +145,8 @@ def _run(options: argparse.Namespace) -> None:
         options.lock_after,
     )
     with sides as (before, after):
+        words = f"dbkit: reading pages of {before.name} and {after.name}, without load …"
+        print(words, file=sys.stderr, flush=True)  # it may take some seconds
         revisions = read_facts((before, after), request)
         known = _on_both(revisions, request)
         if options.counts_only:

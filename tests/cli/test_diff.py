@@ -105,6 +105,7 @@ def test_a_lazy_relation_is_found_by_its_counts_with_the_line_that_sends_it(shop
     assert re.search(counts + r"\d+ → \d+,.* at 5 of 5 keys, such as 0\b", done.stdout)
     assert "+ 10 × shop/pages.py:26 in shelves: SELECT" in done.stdout
     assert "PsycopgTitles: the same statements, counts and pages, at 20 keys" in done.stdout
+    assert "dbkit: reading pages of main and lazy, without load …" in done.stderr
     assert done.returncode == 3
     assert shop.is_clean()
 
