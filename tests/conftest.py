@@ -106,6 +106,7 @@ def each_url(request: pytest.FixtureRequest, seeded_url: str, password_url: str)
 
 
 LONG_FILES = (
+    *("test_diff_counts", "test_diff_rounds", "test_diff_restarts", "test_diff_signals"),
     *("test_lanes", "test_page_ends", "test_signals", "test_try", "test_rounds", "test_locust_runs", "test_tab"),
     *("test_embedded", "test_event_names", "test_silent_network", "test_surviving", "test_back_off", "test_passwords"),
     *(

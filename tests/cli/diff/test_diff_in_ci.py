@@ -9,10 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from dbkit.output.json_file import read_comparison
-from tests.cli.test_diff import diff, shop_url
+from tests.cli.diff.runs import diff
 from tests.repositories import LAZY, make_shop
-
-__all__ = ["shop_url"]  # a fixture
 
 
 def test_what_came_of_a_change_is_shown_where_people_look(
@@ -46,16 +44,12 @@ def test_what_came_of_a_change_is_shown_where_people_look(
     [suite] = ElementTree.parse(results / "ci.xml").getroot()
     assert {
         case.get("name"): [kind.tag for kind in case] for case in suite if "Shelves" in str(case.get("classname"))
-    } == {
-        "no regression": ["failure"],
-        "statements <= before": ["failure"],
-        "rows <= before": [],
-    }
+    } == {"no regression": ["failure"], "statements <= before": ["failure"], "rows <= before": []}
     summary = (results / "ci.md").read_text()
     assert "| PsycopgShelves | ✗ | 2 → **11** ✗ |" in summary and "| PsycopgTitles | ✓ | 1 |" in summary
     assert "Look at shop/pages.py:26 in shelves" in summary
     assert [each.state for each in read_comparison(str(results / "ci_comparison.json")).checks] == [
-        *("fail", "pass", "pass", "pass"),
+        *("fail", "pass", "pass", "pass")
     ]
     timed = diff(shop, shop_url, "main..lazy", "--counts-only", "--check", "p95_ms < 5", "--", "shop_load.py")
     assert timed.returncode == 2
