@@ -21,7 +21,11 @@ LIBRARIES = {
         "locust.main",  # first, as it patches the process
         *("asyncpg", "jinja2", "msgspec", "numpy", "plotly.offline", "psycopg", "rich.console", "rich.progress"),
         *("rich.table", "scipy.special", "uvloop"),
-        *("dbkit.cli.main", "dbkit.output.html", "dbkit.plans", "dbkit.todo.strategies"),
+        *("dbkit.cli.main", "dbkit.plans", "dbkit.todo.strategies", "dbkit.todo.workload", "dbkit.workload"),
+        *("dbkit.analysis.found", "dbkit.analysis.mixed_run", "dbkit.analysis.open_loop", "dbkit.analysis.sequential"),
+        *("dbkit.database.application", "dbkit.database.pooler_limits", "dbkit.database.provenance"),
+        *("dbkit.database.wakeups", "dbkit.measure.probes", "dbkit.measure.timeline"),
+        *("dbkit.output.console", "dbkit.output.github", "dbkit.output.html", "dbkit.output.junit"),
     ),
     "dbkit": ("dbkit.cli.main", "dbkit.todo.dataset", "rich.progress", "rich.table"),
 }
@@ -84,9 +88,19 @@ def run(program: str, *arguments: str) -> None:
         runpy.run_path(arguments[0], run_name="__main__")
 
 
+def compile_templates() -> None:
+    """Those of the report, which a process compiles once."""
+    from dbkit.analysis.result import empty_result  # here: Locust patches the process first
+    from dbkit.output.html import report
+
+    report(empty_result())
+
+
 if __name__ == "__main__":
     for library in LIBRARIES[sys.argv[1]]:
         importlib.import_module(library)
+    if sys.argv[1] == "locust":
+        compile_templates()
     gc.collect()
     gc.freeze()  # what is there is shared with all that follow
     while line := sys.stdin.buffer.readline():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,7 +24,12 @@ from tests.slots import QUIET
 
 RUNS = 20_000
 EVERY = 8
-LEVELS = [level([*range(EVERY, look + 1, EVERY)], 64, is_last=look == 64) for look in range(EVERY, 65, EVERY)]
+
+
+@cache
+def levels() -> list[float]:
+    """Those of all looks. They take a while, and so not where tests are collected."""
+    return [level([*range(EVERY, look + 1, EVERY)], 64, is_last=look == 64) for look in range(EVERY, 65, EVERY)]
 
 
 def shown_at_any_look(effect: float, quantiles: Callable[[int], float]) -> float:
@@ -38,7 +44,7 @@ def shown_at_any_look(effect: float, quantiles: Callable[[int], float]) -> float
 
 
 def test_all_looks_together_have_the_error_of_one() -> None:
-    assert shown_at_any_look(0.0, lambda place: LEVELS[place]) == pytest.approx(ERROR_OF_A_QUANTITY, rel=0.25)
+    assert shown_at_any_look(0.0, lambda place: levels()[place]) == pytest.approx(ERROR_OF_A_QUANTITY, rel=0.25)
     each_with_all = shown_at_any_look(0.0, lambda _: ERROR_OF_A_QUANTITY)  # what looking often does
     assert each_with_all > 3 * ERROR_OF_A_QUANTITY
 
@@ -46,7 +52,7 @@ def test_all_looks_together_have_the_error_of_one() -> None:
 def test_looks_cost_little_of_what_can_be_seen() -> None:
     """A difference that one look at the end would find in 90 of 100 runs is found in nearly as many."""
     effect = (stats.norm.ppf(1 - ERROR_OF_A_QUANTITY / 2) + stats.norm.ppf(0.9)) / 8
-    assert 0.85 < shown_at_any_look(effect, lambda place: LEVELS[place]) < 0.93
+    assert 0.85 < shown_at_any_look(effect, lambda place: levels()[place]) < 0.93
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=5), st.integers(1, 100))

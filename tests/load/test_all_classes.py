@@ -14,7 +14,7 @@ from tests.locust_runs import locust
 
 
 def test_every_class_reads_right_pages_at_the_cost_that_is_on_file(tmp_path: Path, seeded_url: str) -> None:
-    options = ("-u", "2", "--rounds", "1", "--slot-time", "0.3", "--warm-up", "0.1", "--baseline", str(FILE))
+    options = ("-u", "2", "--rounds", "1", "--slot-time", "0.1", "--warm-up", "0.05", "--baseline", str(FILE))
     with locust(tmp_path / "run", *options, url=seeded_url, locustfiles="locustfiles/rounds.py", fresh=True) as run:
         assert run.wait() == 0, run.output
         result = json.loads((run.folder / "run_comparison.json").read_text())
