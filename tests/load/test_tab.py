@@ -89,8 +89,11 @@ def wait_for_end(page: Page) -> None:
 
 
 def reload_stopped(page: Page, run: LocustRun) -> None:
-    """Reload when Locust has stopped the test: its page asks no more for the state once it has seen it stopping."""
-    run.wait_until(lambda: run.template_arguments()["state"] == "stopped")
+    """Reload when Locust has stopped the test: its page asks no more for the state once it has seen it stopping.
+
+    That is what it may still be given for two seconds after the end (2.47, web.py, `memoize`).
+    """
+    run.wait_until(lambda: run.get("/stats/requests").json()["state"] == "stopped")
     page.reload()
 
 
