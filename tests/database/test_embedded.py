@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import venv
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +25,7 @@ import psycopg
 import pytest
 
 import dbkit.database.embedded
+from tests import waiting
 
 REPOSITORY = Path(dbkit.database.embedded.__file__).parents[3]
 SITE_PACKAGES = Path(psutil.__file__).parent.parent
@@ -115,14 +116,7 @@ def error(folder: Path, **how: Any) -> str:
     return err.strip()
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        began_s = time.monotonic()
-        if condition():
-            return
-        assert time.monotonic() < deadline, "still waiting"
-        time.sleep(max(0.01, 4 * (time.monotonic() - began_s)))  # what is waited for needs the cores more
+until = partial(waiting.wait_until, deadline_s=DEADLINE_S)
 
 
 def query(url: str, statement: str) -> Any:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,7 @@ from dbkit.database.stacks import STACKS
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.paging import STRATEGIES
+from tests import waiting
 from tests.locust_runs import DEADLINE_S, REPOSITORY, free_port
 from tests.stacks import DEFAULT_SETTINGS, open_stack
 from tests.wire import upstream_of, wire_proxy
@@ -43,11 +45,7 @@ def relay_to(url: str, round_trip_s: float = AWAY_S) -> Iterator[Relay]:
         relay.stop()
 
 
-def wait_until(reached: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+wait_until = partial(waiting.wait_until, deadline_s=DEADLINE_S)
 
 
 # To a server

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests import waiting
 from tests.wire import Tally, WireCounts, WireProxy, upstream_of, wire_proxy
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -42,11 +44,7 @@ def seen(proxy: WireProxy, action: Callable[[], object]) -> WireCounts:
     return proxy.counts() - before
 
 
-def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+wait_until = partial(waiting.wait_until, deadline_s=DEADLINE_S)
 
 
 def is_listening(port: int) -> bool:

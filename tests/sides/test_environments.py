@@ -10,9 +10,8 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,6 +21,7 @@ from dbkit.errors import DbkitError
 from dbkit.sides.checkouts import Checkout, checkouts
 from dbkit.sides.environments import environment, needs_of_dbkit
 from dbkit.sides.locks import read_lock
+from tests import waiting
 from tests.locust_runs import DEADLINE_S, REPOSITORY
 from tests.sides.repositories import IDENTITY, make_shop
 from tests.sides.wheels import make_wheel
@@ -65,11 +65,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+until = partial(waiting.wait_until, deadline_s=DEADLINE_S)
 
 
 def lock(folder: Path, name: str, *lines: str) -> Path:

@@ -8,8 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from dbkit.database.url import DatabaseUrl
 from dbkit.errors import DbkitError
 from dbkit.todo.dataset import MARK, Shape, check, create, read_shape
+from tests import waiting
 from tests.started import finished
 from tests.terminal import on_a_terminal
 
@@ -90,11 +90,7 @@ def with_options(url: str, options: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}options={options.replace(' ', '%20').replace('=', '%3D')}"
 
 
-def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+wait_until = partial(waiting.wait_until, deadline_s=DEADLINE_S)
 
 
 def make(url: str, shape: Shape = SMALL) -> DatabaseUrl:

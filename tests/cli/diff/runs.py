@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 
+from tests import waiting
 from tests.locust_runs import DEADLINE_S, REPOSITORY
 from tests.repositories import ALONE, Shop
 
@@ -95,12 +96,7 @@ def in_workers(shop: Shop, code: str) -> Path:
     return file
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for a state, no longer than `DEADLINE_S`."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+wait_until = partial(waiting.wait_until, deadline_s=DEADLINE_S)
 
 
 def wait_for(process: subprocess.Popen[str], words: str) -> None:
